@@ -1,4 +1,12 @@
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
+
+/** Fixed secrets of the tests' own deployment: base64 of 32 equal bytes. */
+const TEST_SECRETS = {
+  ADMIN_TOKEN: Buffer.alloc(32, 1).toString("base64"),
+  LOG_SIGNING_KEY: Buffer.alloc(32, 2).toString("base64"),
+  SECRETS_KEY: Buffer.alloc(32, 3).toString("base64"),
+};
 
 export default defineConfig({
   test: {
@@ -8,6 +16,32 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/**/*.workers.test.ts", "test/e2e/**"],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest(async () => ({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              bindings: { ...TEST_SECRETS, TEST_MIGRATIONS: await readD1Migrations("migrations/d1") },
+            },
+          })),
+        ],
+        test: {
+          name: "workers",
+          include: ["test/**/*.workers.test.ts"],
+          setupFiles: ["test/support/apply-migrations.ts"],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          // Each file runs a gateway of its own; two at a time would fight for two cores.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],

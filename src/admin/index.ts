@@ -1,0 +1,114 @@
+/**
+ * @module
+ * The operator's API: every route in one table, from which the router and the
+ * OpenAPI document are made.
+ */
+import { type Context, Hono } from "hono";
+import type { JsonObject } from "../mcp/ijson.ts";
+import { sha256Hex } from "../audit/hash-node.ts";
+import type { AppEnv } from "../app.ts";
+import { digestsEqual } from "../edge/api-key.ts";
+import { authenticate, credentialOf } from "../edge/authenticate.ts";
+import { readJson } from "../edge/body.ts";
+import type { Principal } from "../edge/principal.ts";
+import { HttpRefusal } from "../edge/refusal.ts";
+import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { fileContent, fileVersions } from "./files.ts";
+import { BOOTSTRAP, createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
+import { openApiDocument } from "./openapi.ts";
+import { approvePlan, listPlans, revokePlan, showPlan } from "./plans.ts";
+import type { AdminRoute } from "./route.ts";
+import { endSession, listSessions } from "./sessions.ts";
+
+const ROUTES: readonly AdminRoute[] = [
+  createKey,
+  listKeys,
+  rotateKey,
+  revokeKey,
+  listSessions,
+  endSession,
+  queryAudit,
+  exportSession,
+  verifySession,
+  listPlans,
+  showPlan,
+  approvePlan,
+  revokePlan,
+  fileVersions,
+  fileContent,
+];
+
+/** The router below `/admin`. */
+export function adminApp(): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get("/openapi.json", async (c) => {
+    await operatorOf(c);
+    return c.json(openApiDocument(ROUTES));
+  });
+  for (const route of ROUTES) {
+    app.on(route.method, route.path, async (c) => {
+      const operator = await operatorOf(c);
+      if (operator.id === BOOTSTRAP && !route.bootstrap) {
+        throw new HttpRefusal(
+          403,
+          "FORBIDDEN",
+          "ADMIN_TOKEN only creates, lists and revokes operator keys. Use an operator's key here.",
+        );
+      }
+      const sent = await bodyOf(c, route);
+      return route.handle({
+        env: c.env,
+        config: c.var.config,
+        operator,
+        requestId: c.var.requestId,
+        now: Date.now(),
+        sent,
+        raw: { params: c.req.param(), query: queryOf(c), body: sent },
+      });
+    });
+  }
+  return app;
+}
+
+/** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
+async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
+  const credential = credentialOf(c.req.raw.headers);
+  const { config } = c.var;
+  const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));
+  const principal: Principal = bootstrap
+    ? { id: BOOTSTRAP, tenant: "default", role: "operator", workspaces: null, upstreams: null }
+    : (
+        await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
+          c.executionCtx.waitUntil(work),
+        )
+      ).principal;
+  c.var.note({ principal: principal.id, tenant: principal.tenant, role: principal.role });
+  if (principal.role !== "operator") {
+    throw new HttpRefusal(403, "FORBIDDEN", "Only an operator may use the admin API.");
+  }
+  return principal;
+}
+
+/** The body of a changing call; none is the same as an empty object. */
+async function bodyOf(c: Context<AppEnv>, route: AdminRoute): Promise<JsonObject> {
+  if (c.req.raw.body === null) return {};
+  if (route.body === null) {
+    throw new HttpRefusal(400, "INVALID_ARGUMENT", "This call takes no body.");
+  }
+  const body = await readJson(c.req.raw, c.var.config.maxBodyBytes);
+  if (typeof body === "object" && body !== null && !Array.isArray(body)) return body;
+  throw new HttpRefusal(400, "INVALID_ARGUMENT", "The body must be a JSON object.");
+}
+
+/** Query parameters; one that is given twice is refused rather than guessed at. */
+function queryOf(c: Context<AppEnv>): Record<string, string> {
+  const query: Record<string, string> = {};
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    const [value] = values;
+    if (values.length > 1 || value === undefined) {
+      throw new HttpRefusal(400, "INVALID_ARGUMENT", `The parameter ${name} is given twice.`);
+    }
+    query[name] = value;
+  }
+  return query;
+}

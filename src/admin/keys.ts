@@ -1,0 +1,265 @@
+/**
+ * @module
+ * API keys: minting, listing, rotating, revoking. A key is shown once, when it
+ * is minted. `ADMIN_TOKEN` only reaches operator keys.
+ */
+import { and, desc, eq, sql } from "drizzle-orm";
+import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
+import * as z from "zod";
+import { apiKeys } from "../db/d1.ts";
+import { forgetKey } from "../edge/authenticate.ts";
+import { mintKey } from "../edge/api-key.ts";
+import { HttpRefusal } from "../edge/refusal.ts";
+import { ROLES } from "../policy/roles.ts";
+import { recordChange } from "../session/ambient.ts";
+import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
+import { type AdminCall, defineRoute, nextCursor, pageQuery, tenantName, unwrap } from "./route.ts";
+
+const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+/** What the bootstrap credential is called where a principal is needed. */
+export const BOOTSTRAP = "admin:bootstrap";
+
+const name = z.string().min(1, "must have 1 to 128 characters").max(128, "must have 1 to 128 characters");
+const globList = z.array(z.string().min(1).max(256)).min(1).max(256);
+
+const keyFields = {
+  id: z.string(),
+  name: z.string(),
+  role: z.string(),
+  tenant: z.string(),
+  created_at: z.string(),
+  expires_at: z.string(),
+};
+const minted = z.object({ ...keyFields, key: z.string() });
+
+export const createKey = defineRoute({
+  method: "post",
+  path: "/keys",
+  summary: "Mint an API key; it is shown this once",
+  bootstrap: true,
+  body: z.strictObject({
+    name,
+    role: z.enum(ROLES),
+    tenant: tenantName.default("default"),
+    expires_in_days: z.int().min(1).max(365).optional(),
+    workspaces: globList.nullish().describe("Globs of workspace roots; left out, all."),
+    upstreams: z.array(name).min(1).max(256).nullish(),
+  }),
+  status: 201,
+  answer: minted,
+  run: async (call) => {
+    const { body, config, now } = call;
+    onlyOperatorKeys(call.operator.id, body.role);
+    const { id, key, digest } = mintKey();
+    const days = body.expires_in_days ?? config.keyLifetimeDays;
+    const row = {
+      id,
+      digest,
+      name: body.name,
+      role: body.role,
+      tenant: body.tenant,
+      line: id,
+      workspaces: listText(body.workspaces),
+      upstreams: listText(body.upstreams),
+      created_at: new Date(now).toISOString(),
+      expires_at: new Date(now + days * DAY_MS).toISOString(),
+    };
+    await recordKeyChange(call, "key.create", row, async () => {
+      await drizzle(call.env.ARCHIVE_DB).insert(apiKeys).values(row);
+    });
+    return { ...shown(row), key };
+  },
+});
+
+export const listKeys = defineRoute({
+  method: "get",
+  path: "/keys",
+  summary: "List API keys, newest first",
+  bootstrap: true,
+  query: z.strictObject(pageQuery),
+  answer: z.object({
+    keys: z.array(
+      z.object({
+        ...keyFields,
+        last_used_at: z.string().nullable(),
+        revoked_at: z.string().nullable(),
+        workspaces: z.array(z.string()).nullable(),
+        upstreams: z.array(z.string()).nullable(),
+      }),
+    ),
+    next_cursor: nextCursor,
+  }),
+  run: async ({ env, query, operator }) => {
+    const after = unwrap(decodeCursor(query.cursor));
+    const [created, id] = after.split(" ");
+    const rows = await drizzle(env.ARCHIVE_DB)
+      .select()
+      .from(apiKeys)
+      .where(
+        and(
+          operator.id === BOOTSTRAP ? eq(apiKeys.role, "operator") : undefined,
+          created === undefined || id === undefined
+            ? undefined
+            : olderThan(created, id),
+        ),
+      )
+      .orderBy(desc(apiKeys.created_at), desc(apiKeys.id))
+      .limit(query.limit + 1);
+    const page = rows.slice(0, query.limit);
+    const last = rows.length > query.limit ? page.at(-1) : undefined;
+    return {
+      keys: page.map((row) => ({
+        ...shown(row),
+        last_used_at: row.last_used_at,
+        revoked_at: row.revoked_at,
+        workspaces: listOf(row.workspaces),
+        upstreams: listOf(row.upstreams),
+      })),
+      next_cursor: last === undefined ? null : encodeCursor(`${last.created_at} ${last.id}`),
+    };
+  },
+});
+
+const keyParams = z.strictObject({ id: z.string() });
+
+export const rotateKey = defineRoute({
+  method: "post",
+  path: "/keys/:id/rotate",
+  summary: "Mint a successor; the old key ends with the overlap",
+  params: keyParams,
+  body: z.strictObject({ overlap_hours: z.int().min(0).max(720).default(24) }),
+  status: 201,
+  answer: minted,
+  run: async (call) => {
+    const { params, body, config, now } = call;
+    const db = drizzle(call.env.ARCHIVE_DB);
+    const old = await findKey(db, params.id);
+    if (old.revoked_at !== null || Date.parse(old.expires_at) <= now) {
+      throw new HttpRefusal(409, "CONFLICT", "This key has ended. Create a new one instead.");
+    }
+    const { id, key, digest } = mintKey();
+    const row = {
+      id,
+      digest,
+      name: old.name,
+      role: old.role,
+      tenant: old.tenant,
+      line: old.line,
+      workspaces: old.workspaces,
+      upstreams: old.upstreams,
+      created_at: new Date(now).toISOString(),
+      expires_at: new Date(now + config.keyLifetimeDays * DAY_MS).toISOString(),
+    };
+    const overlapEnd = Math.min(now + body.overlap_hours * HOUR_MS, Date.parse(old.expires_at));
+    const oldEnd = new Date(overlapEnd).toISOString();
+    await recordKeyChange(
+      call,
+      "key.rotate",
+      { ...row, rotated_from: old.id, old_expires_at: oldEnd },
+      async () => {
+        await db.batch([
+          db.insert(apiKeys).values(row),
+          db.update(apiKeys).set({ expires_at: oldEnd }).where(eq(apiKeys.id, old.id)),
+        ]);
+        forgetKey(old.id);
+      },
+    );
+    return { ...shown(row), key };
+  },
+});
+
+export const revokeKey = defineRoute({
+  method: "delete",
+  path: "/keys/:id",
+  summary: "Revoke a key: refused everywhere within 60 s",
+  bootstrap: true,
+  params: keyParams,
+  status: 204,
+  run: async (call) => {
+    const db = drizzle(call.env.ARCHIVE_DB);
+    const row = await findKey(db, call.params.id);
+    onlyOperatorKeys(call.operator.id, row.role);
+    if (row.revoked_at !== null) return null;
+    await recordKeyChange(call, "key.revoke", row, async () => {
+      await db
+        .update(apiKeys)
+        .set({ revoked_at: new Date(call.now).toISOString() })
+        .where(eq(apiKeys.id, row.id));
+      forgetKey(row.id);
+    });
+    return null;
+  },
+});
+
+type KeyFacts = {
+  id: string;
+  name: string;
+  role: string;
+  tenant: string;
+  created_at: string;
+  expires_at: string;
+  rotated_from?: string;
+  old_expires_at?: string;
+};
+
+async function recordKeyChange(
+  call: Pick<AdminCall<unknown, unknown, unknown>, "env" | "operator" | "requestId" | "sent">,
+  action: string,
+  facts: KeyFacts,
+  change: () => Promise<void>,
+): Promise<void> {
+  const { id, name, role, tenant, expires_at, rotated_from, old_expires_at } = facts;
+  const key = {
+    id,
+    name,
+    role,
+    tenant,
+    expires_at,
+    ...(rotated_from === undefined ? {} : { rotated_from }),
+    ...(old_expires_at === undefined ? {} : { old_expires_at }),
+  };
+  const context = { action, key };
+  await recordChange(
+    call.env,
+    call.operator,
+    { event: "admin", request_id: call.requestId, args: call.sent, context },
+    change,
+    () => ({ result: "ok", context }),
+  );
+}
+
+async function findKey(db: DrizzleD1Database, id: string) {
+  const row = (await db.select().from(apiKeys).where(eq(apiKeys.id, id)).limit(1))[0];
+  if (row === undefined) throw new HttpRefusal(404, "NOT_FOUND", "There is no key with this id.");
+  return row;
+}
+
+function onlyOperatorKeys(caller: string, role: string): void {
+  if (caller !== BOOTSTRAP || role === "operator") return;
+  throw new HttpRefusal(
+    403,
+    "FORBIDDEN",
+    "ADMIN_TOKEN only manages operator keys. Use an operator's key for all else.",
+  );
+}
+
+function olderThan(created: string, id: string) {
+  // Keys made within the same millisecond are told apart by their id.
+  return sql`(${apiKeys.created_at}, ${apiKeys.id}) < (${created}, ${id})`;
+}
+
+function shown(row: KeyFacts) {
+  const { id, name, role, tenant, created_at, expires_at } = row;
+  return { id, name, role, tenant, created_at, expires_at };
+}
+
+function listText(list: string[] | null | undefined): string | null {
+  return list == null ? null : JSON.stringify(list);
+}
+
+const strings = z.array(z.string());
+
+function listOf(text: string | null): string[] | null {
+  return text === null ? null : strings.parse(JSON.parse(text));
+}

@@ -1,0 +1,202 @@
+/**
+ * @module
+ * Plans as an operator decides on them. Only here is a plan approved or
+ * revoked, and each decision names its author and is recorded before and after.
+ */
+import * as z from "zod";
+import { checkWorkspaceRoot } from "../policy/paths.ts";
+import { PLAN_STATES } from "../policy/plan.ts";
+import { workspaceStub } from "../objects.ts";
+import type { Decision } from "../policy/errors.ts";
+import { recordChange } from "../session/ambient.ts";
+import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
+import type { PlanDetail, PlanSummary } from "../workspace/types.ts";
+import { type AdminCall, defineRoute, nextCursor, pageQuery, tenantName, unwrap } from "./route.ts";
+
+const hash = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
+const workspaceRoot = z.string().refine((root) => checkWorkspaceRoot(root).ok, {
+  error: "must be a POSIX absolute path without a trailing /",
+});
+const status = z.enum(PLAN_STATES);
+const reason = z.string().min(1).max(1024).optional();
+
+const summaryFields = {
+  plan_hash: z.string(),
+  workspace_root: z.string(),
+  tenant: z.string(),
+  title: z.string(),
+  status,
+  scope: z.record(z.string(), z.unknown()),
+  approved_by: z.string().nullable(),
+  approved_at: z.string().nullable(),
+  expires_at: z.string().nullable(),
+};
+const detail = z.object({
+  ...summaryFields,
+  plan: z.record(z.string(), z.unknown()),
+  saved_by: z.string(),
+  saved_at: z.string(),
+  revoked_by: z.string().nullable(),
+  revoked_at: z.string().nullable(),
+  reason: z.string().nullable(),
+});
+
+export const listPlans = defineRoute({
+  method: "get",
+  path: "/plans",
+  summary: "List plans, of one workspace or of all",
+  query: z.strictObject({
+    ...pageQuery,
+    workspace_root: workspaceRoot.optional(),
+    tenant: tenantName.optional(),
+    status: status.optional(),
+  }),
+  answer: z.object({ plans: z.array(z.object(summaryFields)), next_cursor: nextCursor }),
+  run: async ({ env, query, operator }) => {
+    const { workspace_root, tenant, limit } = query;
+    const workspaces =
+      workspace_root === undefined
+        ? await readWorkspaces(env, tenant ?? null)
+        : [{ tenant: tenant ?? operator.tenant, root: workspace_root }];
+    const after = parsePlace(unwrap(decodeCursor(query.cursor)));
+    const found: (PlanSummary & { workspace_root: string; tenant: string })[] = [];
+    for (const workspace of workspaces) {
+      if (after !== null && isBefore(workspace, after)) continue;
+      const same = after?.tenant === workspace.tenant && after.root === workspace.root;
+      const plans = await workspaceStub(env, workspace.tenant, workspace.root).plans({
+        status: query.status ?? null,
+        after: same ? after.hash : "",
+        limit: limit + 1 - found.length,
+      });
+      for (const plan of plans) {
+        found.push({ ...plan, workspace_root: workspace.root, tenant: workspace.tenant });
+      }
+      if (found.length > limit) break;
+    }
+    const page = found.slice(0, limit);
+    const last = found.length > limit ? page.at(-1) : undefined;
+    const next_cursor =
+      last === undefined
+        ? null
+        : encodeCursor(JSON.stringify([last.tenant, last.workspace_root, last.plan_hash]));
+    return Response.json({ plans: page, next_cursor });
+  },
+});
+
+const hashParams = z.strictObject({ hash });
+
+export const showPlan = defineRoute({
+  method: "get",
+  path: "/plans/:hash",
+  summary: "Show a plan, whole, with its state",
+  params: hashParams,
+  query: z.strictObject({ workspace_root: workspaceRoot, tenant: tenantName.optional() }),
+  answer: detail,
+  run: async ({ env, params, query, operator }) => {
+    const tenant = query.tenant ?? operator.tenant;
+    const plan = await workspaceStub(env, tenant, query.workspace_root).plan(
+      query.workspace_root,
+      params.hash,
+    );
+    return shown(unwrap<PlanDetail>(plan), tenant);
+  },
+});
+
+const decisionBody = z.strictObject({
+  workspace_root: workspaceRoot,
+  tenant: tenantName.optional(),
+  reason,
+});
+
+export const approvePlan = defineRoute({
+  method: "post",
+  path: "/plans/:hash/approve",
+  summary: "Approve a plan for this workspace",
+  params: hashParams,
+  body: decisionBody,
+  answer: detail,
+  run: (call) =>
+    decide(call, "plan.approve", (workspace, root) =>
+      workspace.approve(root, call.params.hash, call.operator.id, call.body.reason ?? null),
+    ),
+});
+
+export const revokePlan = defineRoute({
+  method: "post",
+  path: "/plans/:hash/revoke",
+  summary: "Revoke a plan: the next change under it is refused",
+  params: hashParams,
+  body: decisionBody,
+  answer: detail,
+  run: (call) =>
+    decide(call, "plan.revoke", (workspace, root) =>
+      workspace.revoke(root, call.params.hash, call.operator.id, call.body.reason ?? null),
+    ),
+});
+
+async function decide(
+  call: AdminCall<{ hash: string }, unknown, z.output<typeof decisionBody>>,
+  action: string,
+  move: (
+    workspace: ReturnType<typeof workspaceStub>,
+    root: string,
+  ) => Promise<Decision<PlanDetail>>,
+): Promise<Response> {
+  const { env, operator, params, body, requestId } = call;
+  const tenant = body.tenant ?? operator.tenant;
+  const context = {
+    action,
+    plan: { plan_hash: params.hash, workspace_root: body.workspace_root, tenant },
+    reason: body.reason ?? null,
+  };
+  const decided = await recordChange<Decision<PlanDetail>>(
+    env,
+    operator,
+    {
+      event: "admin",
+      plan_hash: params.hash,
+      workspace_root: body.workspace_root,
+      request_id: requestId,
+      args: call.sent,
+      context,
+    },
+    () => move(workspaceStub(env, tenant, body.workspace_root), body.workspace_root),
+    (outcome) =>
+      outcome.ok
+        ? { result: "ok", context: { ...context, status: outcome.value.status } }
+        : { result: "error", error_code: outcome.refusal.code, context },
+  );
+  return shown(unwrap(decided), tenant);
+}
+
+/** The plan as JSON text goes into the answer as it is stored. */
+function shown(plan: PlanDetail, tenant: string): Response {
+  const { plan: text, ...rest } = plan;
+  return Response.json({ ...rest, tenant, plan: JSON.parse(text) });
+}
+
+type Workspace = { tenant: string; root: string };
+
+async function readWorkspaces(env: Env, tenant: string | null): Promise<Workspace[]> {
+  const { results } = await env.ARCHIVE_DB.prepare(
+    "SELECT tenant, root FROM workspaces WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, root",
+  )
+    .bind(tenant)
+    .all<Workspace>();
+  return results;
+}
+
+const place = z.tuple([z.string(), z.string(), z.string()]);
+
+function parsePlace(text: string): (Workspace & { hash: string }) | null {
+  if (text === "") return null;
+  const [tenant, root, planHash] = place.parse(JSON.parse(text));
+  return { tenant, root, hash: planHash };
+}
+
+function isBefore(workspace: Workspace, other: Workspace): boolean {
+  return workspace.tenant === other.tenant
+    ? workspace.root < other.root
+    : workspace.tenant < other.tenant;
+}
+

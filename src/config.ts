@@ -1,0 +1,167 @@
+/**
+ * @module
+ * The variables and secrets of a deployment, read once an isolate. A bad value
+ * is one clear error that names the variable: readiness shows it and every
+ * route that needs the configuration answers 503 until it is mended.
+ */
+import * as z from "zod";
+
+const SECRET_BYTES = 32;
+
+const wholeNumber = (least: number, most: number) =>
+  z
+    .string()
+    .regex(/^\d{1,16}$/, "must be a whole number")
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, `must be from ${least} to ${most}`);
+
+const secret = z
+  .string("is missing: it must be a secret of 32 bytes in base64")
+  .transform((text, context) => {
+    const bytes = /^[A-Za-z0-9+/]{43}=$/.test(text)
+      ? Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
+      : null;
+    if (bytes?.length !== SECRET_BYTES) {
+      context.addIssue({ code: "custom", message: "must be 32 bytes in base64" });
+      return z.NEVER;
+    }
+    return bytes;
+  });
+
+const publicUrl = z.string().transform((text, context) => {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (
+    url === null ||
+    !/^https?:$/.test(url.protocol) ||
+    url.pathname !== "/" ||
+    url.search !== "" ||
+    url.hash !== "" ||
+    url.username !== "" ||
+    url.password !== ""
+  ) {
+    context.addIssue({ code: "custom", message: "must be a URL such as https://gate.example.com" });
+    return z.NEVER;
+  }
+  return url;
+});
+
+const origins = z.string().transform((text, context) => {
+  const list = text.split(",").flatMap((part) => (part.trim() === "" ? [] : [part.trim()]));
+  for (const origin of list) {
+    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
+      context.addIssue({ code: "custom", message: `holds ${origin}, which is not an origin` });
+      return z.NEVER;
+    }
+  }
+  return list;
+});
+
+const DAY_MS = 86_400_000;
+
+/** Features that this version does not have: setting them must not look as if they were on. */
+const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = {
+  ALLOWED_IPS: [],
+  MCP_TOKEN_ISSUERS: ["[]"],
+  REQUIRE_CLIENT_CERT: ["false"],
+  WITNESSES: ["[]"],
+  ALERT_WEBHOOKS: ["[]"],
+};
+
+const schema = z.object({
+  PUBLIC_URL: publicUrl.optional(),
+  SESSION_TTL_SECONDS: wholeNumber(1, 30 * 86_400).prefault("3600"),
+  MAX_WORKSPACE_BYTES: wholeNumber(1, Number.MAX_SAFE_INTEGER).prefault("1073741824"),
+  MAX_BODY_BYTES: wholeNumber(1024, 64 * 1024 * 1024).prefault("4194304"),
+  PLAN_APPROVAL_DAYS: wholeNumber(1, 3650).prefault("7"),
+  FLUSH_INTERVAL_SECONDS: wholeNumber(1, 3600).prefault("5"),
+  ARCHIVE: z.enum(["d1"], 'must be "d1"').prefault("d1"),
+  AUDIT_ARGS: z
+    .enum(["redacted", "digest", "full"], 'must be "redacted", "digest" or "full"')
+    .prefault("redacted"),
+  JURISDICTION: z
+    .enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"')
+    .optional(),
+  ALLOWED_ORIGINS: origins.prefault(""),
+  KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
+  ADMIN_TOKEN: z
+    .string("is missing: it must be a secret of at least 32 characters")
+    .min(32, "must have at least 32 characters"),
+  LOG_SIGNING_KEY: secret,
+  SECRETS_KEY: secret,
+});
+
+/** What the rest of the gateway reads: durations in milliseconds, sizes in bytes. */
+export type Config = {
+  readonly publicUrl: URL | null;
+  readonly sessionTtlMs: number;
+  readonly maxWorkspaceBytes: number;
+  readonly maxBodyBytes: number;
+  readonly planApprovalMs: number;
+  readonly flushIntervalMs: number;
+  readonly auditArgs: "redacted" | "digest" | "full";
+  readonly jurisdiction: "eu" | "us" | "fedramp" | null;
+  readonly allowedOrigins: readonly string[];
+  readonly keyLifetimeDays: number;
+  readonly adminToken: string;
+  readonly secretsKey: Uint8Array;
+};
+
+export type ConfigResult = { ok: true; config: Config } | { ok: false; message: string };
+
+/**
+ * Reads a configuration from bindings; anything that is not a variable or a
+ * secret named in `docs/configuration.md` is passed over.
+ */
+export function parseConfig(env: object): ConfigResult {
+  // An empty variable is one that is not set: wrangler has no other way to unset one.
+  const values: Record<string, unknown> = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => typeof value === "string" && value !== ""),
+  );
+  for (const [name, harmless] of Object.entries(UNSUPPORTED)) {
+    const value = values[name];
+    if (typeof value === "string" && !harmless.includes(value)) {
+      return { ok: false, message: `${name} is not supported by this version of the gateway` };
+    }
+  }
+  const parsed = schema.safeParse(values);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    return { ok: false, message: `${issue?.path.join(".")} ${issue?.message}` };
+  }
+  const value = parsed.data;
+  return {
+    ok: true,
+    config: {
+      publicUrl: value.PUBLIC_URL ?? null,
+      sessionTtlMs: value.SESSION_TTL_SECONDS * 1000,
+      maxWorkspaceBytes: value.MAX_WORKSPACE_BYTES,
+      maxBodyBytes: value.MAX_BODY_BYTES,
+      planApprovalMs: value.PLAN_APPROVAL_DAYS * DAY_MS,
+      flushIntervalMs: value.FLUSH_INTERVAL_SECONDS * 1000,
+      auditArgs: value.AUDIT_ARGS,
+      jurisdiction: value.JURISDICTION ?? null,
+      allowedOrigins: value.ALLOWED_ORIGINS,
+      keyLifetimeDays: value.KEY_LIFETIME_DAYS,
+      adminToken: value.ADMIN_TOKEN,
+      secretsKey: value.SECRETS_KEY,
+    },
+  };
+}
+
+const loaded = new WeakMap<object, ConfigResult>();
+
+/** The configuration of this isolate's bindings, parsed once. */
+export function loadConfig(env: object): ConfigResult {
+  const known = loaded.get(env);
+  if (known !== undefined) return known;
+  const result = parseConfig(env);
+  loaded.set(env, result);
+  return result;
+}
+
+/** The same for objects, which are only ever reached once the edge has accepted the configuration. */
+export function requireConfig(env: object): Config {
+  const result = loadConfig(env);
+  if (!result.ok) throw new Error(result.message);
+  return result.config;
+}

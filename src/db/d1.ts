@@ -1,0 +1,114 @@
+/**
+ * @module
+ * The D1 database: the relational archive of records and sessions, the API
+ * keys, and what a deployment must remember about itself. `drizzle-kit`
+ * generates `migrations/d1` from this file.
+ */
+import { sql } from "drizzle-orm";
+import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+
+/** One row a session, ambient ones included; `wrapped_key` is gone after an erasure. */
+export const sessions = sqliteTable(
+  "sessions",
+  {
+    session_id: text().primaryKey(),
+    tenant: text().notNull(),
+    principal: text().notNull(),
+    role: text().notNull(),
+    era: text().notNull(),
+    workspace_root: text(),
+    plan_hash: text(),
+    created_at: text().notNull(),
+    last_seen_at: text().notNull(),
+    /** Records of the session that the archive has been sent, and the hash of the last of them. */
+    entries: integer().notNull(),
+    head: text(),
+    ended_at: text(),
+    wrapped_key: text(),
+  },
+  (table) => [
+    index("sessions_tenant").on(table.tenant, table.session_id),
+    index("sessions_live").on(table.principal, table.session_id).where(sql`ended_at is null`),
+  ],
+);
+
+/** Made anew for each table: a column remembers the table it was first put into. */
+const recordColumns = () => ({
+  session_id: text().notNull(),
+  seq: integer().notNull(),
+  tenant: text().notNull(),
+  timestamp: text().notNull(),
+  principal: text().notNull(),
+  role: text().notNull(),
+  event: text().notNull(),
+  tool: text(),
+  workspace_root: text(),
+  plan_hash: text(),
+  result: text().notNull(),
+  error_code: text(),
+  args_hash: text(),
+  args_stored_hash: text(),
+  result_hash: text(),
+  intent_seq: integer(),
+  request_id: text().notNull(),
+  notes: text(),
+  context: text(),
+  prev_hash: text().notNull(),
+  hash_chain: text().notNull().unique(),
+  /** The canonical record, which is what exports return; the columns above only serve searching. */
+  line: text().notNull(),
+  args: text(),
+  salt: text(),
+  created_at: text().notNull(),
+});
+
+/** Records, newest first by (timestamp, session_id, seq) when paged. */
+export const auditLog = sqliteTable("audit_log", recordColumns(), (table) => [
+  primaryKey({ columns: [table.session_id, table.seq] }),
+  index("audit_log_timestamp").on(table.timestamp, table.session_id, table.seq),
+  index("audit_log_tool").on(table.tool).where(sql`tool is not null`),
+  index("audit_log_plan_hash").on(table.plan_hash).where(sql`plan_hash is not null`),
+  index("audit_log_error_code").on(table.error_code).where(sql`error_code is not null`),
+  index("audit_log_workspace_root").on(table.workspace_root).where(sql`workspace_root is not null`),
+]);
+
+/** The twin of `audit_log` for records past their retention. */
+export const auditLogArchive = sqliteTable("audit_log_archive", recordColumns(), (table) => [
+  primaryKey({ columns: [table.session_id, table.seq] }),
+]);
+
+/** API keys: the digest of a key, never the key. */
+export const apiKeys = sqliteTable(
+  "api_keys",
+  {
+    id: text().primaryKey(),
+    digest: text().notNull(),
+    name: text().notNull(),
+    role: text().notNull(),
+    tenant: text().notNull(),
+    /** Id of the first key of the rotation line: the principal is `key:<line>`. */
+    line: text().notNull(),
+    /** JSON arrays; null narrows nothing. */
+    workspaces: text(),
+    upstreams: text(),
+    allowed_ips: text(),
+    created_at: text().notNull(),
+    expires_at: text().notNull(),
+    last_used_at: text(),
+    revoked_at: text(),
+  },
+  (table) => [index("api_keys_line").on(table.line)],
+);
+
+/** Workspaces that hold anything, so that plans can be listed across them. */
+export const workspaces = sqliteTable(
+  "workspaces",
+  { tenant: text().notNull(), root: text().notNull(), created_at: text().notNull() },
+  (table) => [primaryKey({ columns: [table.tenant, table.root] })],
+);
+
+/** Facts fixed at the first start, such as the check value of the secrets. */
+export const deployment = sqliteTable("deployment", {
+  key: text().primaryKey(),
+  value: text().notNull(),
+});

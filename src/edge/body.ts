@@ -1,0 +1,43 @@
+/**
+ * @module
+ * Request bodies: counted while they are read, for Content-Length may be
+ * missing or wrong, and parsed as I-JSON.
+ */
+import { type JsonValue, parseIJson } from "../mcp/ijson.ts";
+import { INVALID_PARAMS, PARSE_ERROR } from "../mcp/jsonrpc.ts";
+import { isJsonContentType } from "../mcp/negotiate.ts";
+import { HttpRefusal } from "./refusal.ts";
+
+/** Reads a body of at most `maxBytes`; more is 413, and the rest is never read. */
+export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new HttpRefusal(413, "PAYLOAD_TOO_LARGE", `The body is larger than ${maxBytes} bytes.`);
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of request.body) {
+    bytes += chunk.byteLength;
+    // Leaving the loop cancels the stream.
+    if (bytes > maxBytes) throw tooLarge();
+    chunks.push(chunk);
+  }
+  const [only] = chunks;
+  return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, bytes);
+}
+
+/** Reads and parses a JSON body: 415, 413 and 400 as the error says. */
+export async function readJson(request: Request, maxBytes: number): Promise<JsonValue> {
+  if (!isJsonContentType(request.headers.get("content-type"))) {
+    throw new HttpRefusal(
+      415,
+      "INVALID_ARGUMENT",
+      "The body must be JSON: send Content-Type: application/json.",
+    );
+  }
+  const parsed = parseIJson(await readBody(request, maxBytes));
+  if (parsed.ok) return parsed.value;
+  throw new HttpRefusal(400, "INVALID_ARGUMENT", parsed.message, {
+    rpcCode: parsed.kind === "syntax" ? PARSE_ERROR : INVALID_PARAMS,
+  });
+}

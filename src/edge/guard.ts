@@ -1,0 +1,93 @@
+/**
+ * @module
+ * The first step of every request: an id, the configuration, Host, HTTPS,
+ * Origin, and the headers that every response carries. Nothing here does I/O.
+ */
+import type { Config } from "../config.ts";
+import { HttpRefusal } from "./refusal.ts";
+
+const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[::1\])$/;
+const CREDENTIAL_HEADERS = ["authorization", "x-api-key"] as const;
+
+/** What a cross-origin page of `ALLOWED_ORIGINS` may send and read. */
+const CORS_REQUEST_HEADERS =
+  "authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, x-api-key";
+const CORS_RESPONSE_HEADERS = "mcp-session-id, retry-after, www-authenticate, x-request-id";
+const CORS_MAX_AGE_SECONDS = 600;
+
+/**
+ * Checks Host, scheme and Origin, against DNS rebinding and cross-site
+ * requests. Returns a redirect or a preflight answer where that is the whole
+ * response. Throws `HttpRefusal`: 421, 403.
+ */
+export function guardRequest(request: Request, config: Config): Response | null {
+  const url = new URL(request.url);
+  checkHost(url, config);
+  const insecure = checkScheme(request, url, config);
+  if (insecure !== null) return insecure;
+  return checkOrigin(request, url, config);
+}
+
+function checkHost(url: URL, { publicUrl }: Config): void {
+  const fits = publicUrl === null ? LOOPBACK.test(url.hostname) : url.host === publicUrl.host;
+  if (fits) return;
+  throw new HttpRefusal(421, "MISDIRECTED", "This gateway does not answer for the requested host.");
+}
+
+function checkScheme(request: Request, url: URL, { publicUrl }: Config): Response | null {
+  if (url.protocol === "https:" || LOOPBACK.test(url.hostname)) return null;
+  if (publicUrl?.protocol === "http:") return null;
+  if (CREDENTIAL_HEADERS.some((name) => request.headers.has(name))) {
+    throw new HttpRefusal(
+      403,
+      "FORBIDDEN",
+      "This credential was sent without TLS and has leaked. Revoke it, and use https.",
+    );
+  }
+  url.protocol = "https:";
+  return new Response(null, { status: 308, headers: { location: url.href } });
+}
+
+function checkOrigin(request: Request, url: URL, config: Config): Response | null {
+  const origin = request.headers.get("origin");
+  if (origin === null || origin === (config.publicUrl?.origin ?? url.origin)) return null;
+  if (!config.allowedOrigins.includes(origin)) {
+    throw new HttpRefusal(403, "ORIGIN_FORBIDDEN", "This origin may not call the gateway.");
+  }
+  const preflight =
+    request.method === "OPTIONS" && request.headers.has("access-control-request-method");
+  if (!preflight) return null;
+  return new Response(null, {
+    status: 204,
+    headers: {
+      "access-control-allow-methods": "GET, POST, DELETE",
+      "access-control-allow-headers": CORS_REQUEST_HEADERS,
+      "access-control-max-age": String(CORS_MAX_AGE_SECONDS),
+    },
+  });
+}
+
+/** Adds what every response carries. CORS headers only for an allowed origin. */
+export function finishResponse(
+  response: Response,
+  request: Request,
+  config: Config | null,
+  requestId: string,
+): Response {
+  const finished = new Response(response.body, response);
+  const { headers } = finished;
+  headers.set("x-request-id", requestId);
+  headers.set("x-content-type-options", "nosniff");
+  headers.set("referrer-policy", "no-referrer");
+  if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
+  if (config?.publicUrl?.protocol === "https:") {
+    headers.set("strict-transport-security", "max-age=63072000; includeSubDomains");
+  }
+  const origin = request.headers.get("origin");
+  if (origin !== null && config?.allowedOrigins.includes(origin) === true) {
+    headers.set("access-control-allow-origin", origin);
+    headers.set("access-control-expose-headers", CORS_RESPONSE_HEADERS);
+    headers.append("vary", "origin");
+  }
+  return finished;
+}

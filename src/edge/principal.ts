@@ -1,0 +1,18 @@
+/**
+ * @module
+ * Who is calling, as every later step sees it.
+ */
+import * as z from "zod";
+import { roleSchema } from "../policy/roles.ts";
+
+/** Lists that are null narrow nothing. */
+export const principalSchema = z.object({
+  /** `key:<id of the first key of its rotation line>`, or `admin:bootstrap`. */
+  id: z.string(),
+  tenant: z.string(),
+  role: roleSchema,
+  workspaces: z.array(z.string()).nullable(),
+  upstreams: z.array(z.string()).nullable(),
+});
+
+export type Principal = z.infer<typeof principalSchema>;

@@ -1,0 +1,275 @@
+/**
+ * @module
+ * The one reader of message bodies. `JSON.parse` alone keeps the last of two
+ * equal keys, rounds numbers and accepts half a surrogate pair; whoever checks,
+ * hashes or relays such a message may then see another one than its sender
+ * wrote. What is outside I-JSON (RFC 7493) is therefore refused.
+ *
+ * Noncharacters such as U+FFFE, which RFC 7493 also excludes, pass: JavaScript
+ * holds them unchanged, Unicode allows them in interchange (Corrigendum 9), and
+ * files contain them.
+ */
+
+export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObject;
+export type JsonObject = { [key: string]: JsonValue };
+
+/** Far deeper than real messages are, and shallow enough for any recursive code that comes after. */
+export const MAX_JSON_DEPTH = 100;
+
+type Refusal = { ok: false; kind: "syntax" | "not_ijson" | "too_deep"; message: string };
+export type ParsedIJson = { ok: true; value: JsonValue } | Refusal;
+
+/** One open object or array: its keys so far, or the index of its current element. */
+type Frame = { isObject: boolean; keys: string[]; keySet: Set<string> | null; index: number };
+
+/** Up to so many keys, comparing with each is quicker than a `Set`, and most objects are smaller. */
+const MAX_LISTED_KEYS = 8;
+
+/** Most strings end within so many characters, and searching natively for the end of those is slower than looking. */
+const NEAR_CHARS = 48;
+
+/** A literal without exponent and up to so many characters has at most 15 digits, which a double always keeps. */
+const MAX_PLAIN_NUMBER_CHARS = 15;
+
+/** Of the sender's own text in a message, so that a refusal is never as long as what was refused. */
+const MAX_QUOTED_CHARS = 128;
+
+const QUOTE = 0x22;
+const PLUS = 0x2b;
+const COMMA = 0x2c;
+const MINUS = 0x2d;
+const POINT = 0x2e;
+const ZERO = 0x30;
+const NINE = 0x39;
+const UPPER_E = 0x45;
+const OPEN_ARRAY = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_ARRAY = 0x5d;
+const LOWER_E = 0x65;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+
+const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
+
+// A byte order mark is kept, so that JSON.parse refuses it (RFC 8259, section 8.1): dropped, it would be
+// bytes that went past every check.
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Reads a message body. `syntax`: not UTF-8, or not JSON (RFC 8259).
+ * `too_deep`: nested deeper than `MAX_JSON_DEPTH`, found before anything that
+ * might recurse has run. `not_ijson`: JSON, but with an object that has a key
+ * twice (compared after unescaping), with half a surrogate pair in a string, or
+ * with a number that {@link keepsItsValue} denies.
+ */
+export function parseIJson(bytes: Uint8Array): ParsedIJson {
+  const text = decodeUtf8(bytes);
+  if (text === null) return refused("syntax", "The body is not valid UTF-8.");
+  const scanned = scan(text);
+  if (scanned?.kind === "too_deep") return scanned;
+  const parsed = parseJson(text);
+  if (parsed === null) return refused("syntax", "The body is not valid JSON.");
+  return scanned ?? { ok: true, value: parsed.value };
+}
+
+/**
+ * True when reading a JSON number into a double loses nothing: what is written
+ * is, as a decimal, the shortest form of that double (what JavaScript, Python
+ * and every other shortest-form printer writes, in any spelling: `1e2`,
+ * `100.0`), or it is an integer that the double holds exactly (Python writes
+ * 2 ** 70 in full). False for 9007199254740993, 0.10000000000000001, 1e400 and
+ * 1e-400.
+ */
+export function keepsItsValue(literal: string): boolean {
+  const double = Number(literal);
+  // What is not a number at all is not this function's to refuse.
+  if (String(double) === literal || Number.isNaN(double)) return true;
+  const written = decimal(literal);
+  if (written.digits === "") return true;
+  if (double === 0 || !Number.isFinite(double)) return false;
+  const shortest = decimal(String(Math.abs(double)));
+  if (written.digits === shortest.digits && written.exponent === shortest.exponent) return true;
+  if (written.exponent < 0) return false;
+  return BigInt(written.digits) * 10n ** BigInt(written.exponent) === BigInt(Math.abs(double));
+}
+
+/** The magnitude of a number literal as `digits` times ten to the `exponent`, without outer zeros; zero has no digits. */
+function decimal(literal: string): { digits: string; exponent: number } {
+  const [mantissa = "", power = "0"] = literal.toLowerCase().split("e");
+  const [whole = "", fraction = ""] = mantissa.replace("-", "").split(".");
+  const all = whole + fraction;
+  let start = 0;
+  while (start < all.length && all.charCodeAt(start) === ZERO) start++;
+  let end = all.length;
+  while (end > start && all.charCodeAt(end - 1) === ZERO) end--;
+  const exponent = Number(power) - fraction.length + (all.length - end);
+  return { digits: all.slice(start, end), exponent };
+}
+
+/**
+ * Walks over the text once, without recursion, and names the first thing that
+ * I-JSON forbids. It goes on after a finding, for nesting is worse. What it
+ * says of text that is not JSON has no meaning, except `too_deep`.
+ */
+function scan(text: string): Refusal | null {
+  const { length } = text;
+  const frames: Frame[] = [];
+  let frame: Frame | null = null;
+  let isKeyNext = false;
+  let finding: Refusal | null = null;
+
+  for (let at = 0; at < length; at++) {
+    const char = text.charCodeAt(at);
+    if (char === QUOTE) {
+      const start = at + 1;
+      const close = closingQuote(text, start);
+      const isEscaped = close < 0;
+      at = isEscaped ? ~close : close;
+      if (frame !== null && isKeyNext) {
+        isKeyNext = false;
+        const raw = text.slice(start, at);
+        const key = isEscaped ? unescaped(raw) : raw;
+        const isNew = addKey(frame, key);
+        if (!isNew) finding ??= refused("not_ijson", duplicate(key, frames));
+        else if (isEscaped && !key.isWellFormed())
+          finding ??= refused(
+            "not_ijson",
+            `The key at ${pointer(frames)} has half a surrogate pair.`,
+          );
+      } else if (isEscaped && !isWellFormed(text.slice(start, at))) {
+        finding ??= refused(
+          "not_ijson",
+          `The string at ${pointer(frames)} has half a surrogate pair.`,
+        );
+      }
+    } else if (char === COMMA) {
+      if (frame?.isObject === true) isKeyNext = true;
+      else if (frame !== null) frame.index++;
+    } else if (char === OPEN_OBJECT || char === OPEN_ARRAY) {
+      if (frames.length === MAX_JSON_DEPTH)
+        return refused("too_deep", `The body is nested deeper than ${MAX_JSON_DEPTH} levels.`);
+      isKeyNext = char === OPEN_OBJECT;
+      frame = { isObject: isKeyNext, keys: [], keySet: null, index: 0 };
+      frames.push(frame);
+    } else if (char === CLOSE_OBJECT || char === CLOSE_ARRAY) {
+      frames.pop();
+      frame = frames[frames.length - 1] ?? null;
+      isKeyNext = false;
+    } else if (char === MINUS || (char >= ZERO && char <= NINE)) {
+      let end = at + 1;
+      while (isDigitOrPoint(text.charCodeAt(end))) end++;
+      if (end - at > MAX_PLAIN_NUMBER_CHARS || isExponentMark(text.charCodeAt(end))) {
+        while (isNumberChar(text.charCodeAt(end))) end++;
+        const literal = text.slice(at, end);
+        if (finding === null && !keepsItsValue(literal))
+          finding = refused("not_ijson", unheld(literal, frames));
+      }
+      at = end - 1;
+    }
+  }
+  return finding;
+}
+
+/**
+ * The index of the quote that ends the string whose first character is at
+ * `start`: as it is, or complemented (`~`) when the string has escapes; the
+ * text's length when nothing ends it.
+ */
+function closingQuote(text: string, start: number): number {
+  let isEscaped = false;
+  let quote = -1;
+  let at = start;
+  for (;;) {
+    const near = Math.min(at + NEAR_CHARS, text.length);
+    for (; at < near; at++) {
+      const char = text.charCodeAt(at);
+      if (char === QUOTE) return isEscaped ? ~at : at;
+      if (char === BACKSLASH) {
+        isEscaped = true;
+        at++;
+      }
+    }
+    // The quote found last is good until it is passed: searching anew after each escape would be quadratic.
+    if (quote < at) quote = text.indexOf('"', at);
+    if (quote === -1) return text.length;
+    const plain = text.slice(at, quote).indexOf("\\");
+    if (plain === -1) return isEscaped ? ~quote : quote;
+    at += plain;
+  }
+}
+
+/** Adds a key to its object; false when the object has it already. The pointer to the frame names it from here on. */
+function addKey(frame: Frame, key: string): boolean {
+  const { keys, keySet } = frame;
+  const isNew = keySet === null ? !keys.includes(key) : !keySet.has(key);
+  keys.push(key);
+  if (keySet !== null) keySet.add(key);
+  else if (keys.length > MAX_LISTED_KEYS) frame.keySet = new Set(keys);
+  return isNew;
+}
+
+/** The RFC 6901 pointer, quoted, of the member or element that the innermost frame is at. */
+function pointer(frames: Frame[]): string {
+  const segments = frames.map(({ isObject, keys, index }) =>
+    isObject ? (keys.at(-1) ?? "").replaceAll("~", "~0").replaceAll("/", "~1") : String(index),
+  );
+  return quoted(segments.map((segment) => `/${segment}`).join(""));
+}
+
+function duplicate(key: string, frames: Frame[]): string {
+  return `The key ${quoted(key)} is there twice, at ${pointer(frames)}.`;
+}
+
+function unheld(literal: string, frames: Frame[]): string {
+  return `The number ${quoted(literal)} at ${pointer(frames)} is not one that JavaScript can hold.`;
+}
+
+function quoted(text: string): string {
+  const shown = text.length > MAX_QUOTED_CHARS ? `${text.slice(0, MAX_QUOTED_CHARS)}…` : text;
+  return JSON.stringify(shown.toWellFormed());
+}
+
+/** Of the characters between a string's quotes. Decoded text has no half pairs, so only escapes can make one. */
+function isWellFormed(raw: string): boolean {
+  return !SURROGATE_ESCAPE.test(raw) || unescaped(raw).isWellFormed();
+}
+
+/** The string whose characters between the quotes these are; as it is where it is no JSON, which is found later. */
+function unescaped(raw: string): string {
+  const parsed = parseJson(`"${raw}"`);
+  return typeof parsed?.value === "string" ? parsed.value : raw;
+}
+
+function isDigitOrPoint(char: number): boolean {
+  return (char >= ZERO && char <= NINE) || char === POINT;
+}
+
+function isExponentMark(char: number): boolean {
+  return char === UPPER_E || char === LOWER_E;
+}
+
+function isNumberChar(char: number): boolean {
+  return isDigitOrPoint(char) || isExponentMark(char) || char === MINUS || char === PLUS;
+}
+
+function decodeUtf8(bytes: Uint8Array): string | null {
+  try {
+    return decoder.decode(bytes);
+  } catch (error) {
+    if (error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+function parseJson(text: string): { value: JsonValue } | null {
+  try {
+    return { value: JSON.parse(text) };
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+function refused(kind: Refusal["kind"], message: string): Refusal {
+  return { ok: false, kind, message };
+}

@@ -1,0 +1,21 @@
+/**
+ * @module
+ * Where objects are named: every stub of a session or a workspace comes from
+ * here, so that the jurisdiction of a deployment cannot be forgotten in one place.
+ */
+import { requireConfig } from "./config.ts";
+
+/** The Session object of a session id (minted or ambient; check the id first). */
+export function sessionStub(env: Env, sessionId: string) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.SESSION : env.SESSION.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName(sessionId));
+}
+
+/** The Workspace object of (tenant, root). Neither may hold a line feed. */
+export function workspaceStub(env: Env, tenant: string, root: string) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace =
+    jurisdiction === null ? env.WORKSPACE : env.WORKSPACE.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName(`${tenant}\n${root}`));
+}

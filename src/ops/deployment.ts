@@ -1,0 +1,60 @@
+/**
+ * @module
+ * Facts of a deployment that must not change under its state: the secrets that
+ * its state was written under, and its jurisdiction. They are noted in D1 at
+ * the first start and compared ever after, so that wrong secrets are a clear
+ * refusal and not a hundred broken sessions.
+ */
+import { hmacSha256Hex } from "../audit/hash-node.ts";
+import type { Config } from "../config.ts";
+
+export type DeploymentCheck = { ok: true } | { ok: false; message: string };
+
+/** How long an isolate goes without asking again while the facts do not fit. */
+const RETRY_MS = 2_000;
+
+let known: { at: number; check: DeploymentCheck } | null = null;
+
+/** Checks the facts once an isolate; one that does not fit is asked about again. Throws when D1 does not answer. */
+export async function checkDeployment(
+  db: D1Database,
+  config: Config,
+  now: number,
+): Promise<DeploymentCheck> {
+  if (known !== null && (known.check.ok || now - known.at < RETRY_MS)) return known.check;
+  const check = await compareFacts(db, config);
+  known = { at: now, check };
+  return check;
+}
+
+async function compareFacts(db: D1Database, config: Config): Promise<DeploymentCheck> {
+  const facts = new Map([
+    ["secrets_check", hmacSha256Hex(config.secretsKey, "atlas-gate/check/v1")],
+    ["jurisdiction", config.jurisdiction ?? "none"],
+  ]);
+  await db.batch(
+    [...facts].map(([key, value]) =>
+      db
+        .prepare("INSERT INTO deployment (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(key, value),
+    ),
+  );
+  const { results } = await db
+    .prepare("SELECT key, value FROM deployment")
+    .all<{ key: string; value: string }>();
+  const stored = new Map(results.map((row) => [row.key, row.value]));
+  if (stored.get("secrets_check") !== facts.get("secrets_check")) {
+    return {
+      ok: false,
+      message:
+        "SECRETS_KEY is not the one that the stored state was written under: restore it, or start with fresh state",
+    };
+  }
+  if (stored.get("jurisdiction") !== facts.get("jurisdiction")) {
+    return {
+      ok: false,
+      message: `JURISDICTION was fixed as ${stored.get("jurisdiction")} at the first start and cannot change`,
+    };
+  }
+  return { ok: true };
+}

@@ -1,0 +1,67 @@
+/**
+ * @module
+ * `/health` says that the Worker answers, without any I/O; `/health/ready` asks
+ * every part that a call needs. Neither shows a secret or an address.
+ */
+import { loadConfig } from "../config.ts";
+import { checkDeployment } from "./deployment.ts";
+import { VERSION } from "../version.ts";
+
+let startedAt: number | null = null;
+
+/** The liveness answer; uptime counts from the isolate's first request, in seconds. */
+export function health(now: number) {
+  startedAt ??= now;
+  return {
+    status: "healthy",
+    timestamp: new Date(now).toISOString(),
+    uptime: Math.floor((now - startedAt) / 1000),
+    version: VERSION,
+  };
+}
+
+export type Check = { ok: boolean; latency_ms: number; message?: string };
+
+export type Readiness = {
+  status: "ready" | "unready";
+  checks: Record<string, Check>;
+};
+
+/** Asks each part; a part that fails says so in a few words of the gateway's own. */
+export async function readiness(env: Env): Promise<Readiness> {
+  const loaded = loadConfig(env);
+  const checks: Record<string, Check> = {};
+  checks.configuration = loaded.ok
+    ? { ok: true, latency_ms: 0 }
+    : { ok: false, latency_ms: 0, message: loaded.message };
+  const [archive, bucket, deployment] = await Promise.all([
+    timed("the archive does not answer, or its migrations are not applied", async () => {
+      await env.ARCHIVE_DB.prepare("SELECT session_id FROM audit_log LIMIT 1").run();
+      return null;
+    }),
+    timed("the bucket does not answer", async () => {
+      await env.BUCKET.head("ready");
+      return null;
+    }),
+    timed("the deployment's facts cannot be read", async () => {
+      if (!loaded.ok) return "the configuration is broken";
+      const check = await checkDeployment(env.ARCHIVE_DB, loaded.config, Date.now());
+      return check.ok ? null : check.message;
+    }),
+  ]);
+  Object.assign(checks, { archive, bucket, deployment });
+  const ready = Object.values(checks).every((check) => check.ok);
+  return { status: ready ? "ready" : "unready", checks };
+}
+
+async function timed(failure: string, ask: () => Promise<string | null>): Promise<Check> {
+  const start = Date.now();
+  try {
+    const message = await ask();
+    const latency_ms = Date.now() - start;
+    return message === null ? { ok: true, latency_ms } : { ok: false, latency_ms, message };
+  } catch {
+    // What a store says of its failure may name addresses; the message is ours.
+    return { ok: false, latency_ms: Date.now() - start, message: failure };
+  }
+}

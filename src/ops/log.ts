@@ -1,0 +1,16 @@
+/**
+ * @module
+ * Structured logs: one JSON object a line. Callers pass names and numbers,
+ * never credentials, arguments or upstream text.
+ */
+
+export type LogLevel = "info" | "warn" | "error" | "alarm";
+
+export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>;
+
+/** Writes one event. `alarm` is for what must not happen at all, such as a changed record. */
+export function logEvent(level: LogLevel, event: string, fields: LogFields): void {
+  const line = JSON.stringify({ level, event, ...fields });
+  if (level === "info") console.log(line);
+  else console.error(line);
+}

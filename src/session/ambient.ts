@@ -1,0 +1,71 @@
+/**
+ * @module
+ * The ambient session of a principal: one a UTC day, for what belongs to no
+ * session of its own: an operator's changes, a refused use of someone else's
+ * session.
+ */
+import { sha256Hex } from "../audit/hash-node.ts";
+import type { Principal } from "../edge/principal.ts";
+import { sessionStub } from "../objects.ts";
+import { VERSION } from "../version.ts";
+import { ambientSessionId } from "./ids.ts";
+import type { Entry, Receipt } from "./ledger.ts";
+import type { OpenInput } from "./state.ts";
+
+function ambient(env: Env, principal: Principal, requestId: string) {
+  const sessionId = ambientSessionId(
+    sha256Hex,
+    { tenant: principal.tenant, principal: principal.id },
+    Date.now(),
+  );
+  const open: OpenInput = {
+    sessionId,
+    principal,
+    era: "ambient",
+    protocolVersion: null,
+    requestId,
+    context: { era: "ambient", gateway: { version: VERSION } },
+  };
+  return { stub: sessionStub(env, sessionId), open };
+}
+
+/** Appends one record; durable when this resolves. */
+export async function recordAmbient(
+  env: Env,
+  principal: Principal,
+  entry: Entry,
+): Promise<Receipt> {
+  const { stub, open } = ambient(env, principal, entry.request_id);
+  return stub.record(open, entry);
+}
+
+/**
+ * Makes a change that is recorded before and after: pending, then `ok` or
+ * `error`. A throw is recorded as such and thrown on.
+ *
+ * @param describe what of the outcome belongs in the record
+ */
+export async function recordChange<T>(
+  env: Env,
+  principal: Principal,
+  entry: Omit<Entry, "result">,
+  change: () => Promise<T>,
+  describe: (outcome: T) => Pick<Entry, "result" | "error_code" | "context">,
+): Promise<T> {
+  const { stub, open } = ambient(env, principal, entry.request_id);
+  const intent = await stub.intent(open, entry);
+  const { args: _args, ...base } = entry;
+  try {
+    const outcome = await change();
+    await stub.result(open, intent.seq, { ...base, ...describe(outcome) });
+    return outcome;
+  } catch (error) {
+    await stub.result(open, intent.seq, {
+      ...base,
+      result: "error",
+      error_code: "OUTCOME_UNKNOWN",
+      notes: "the change failed on the way; it may have been made",
+    });
+    throw error;
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * @module
+ * The methods of the 2025 era on a live session: which message is answered
+ * how. Batches are the session's business, for only it knows the revision that
+ * was negotiated.
+ */
+import type { Principal } from "../edge/principal.ts";
+import type { JsonValue } from "../mcp/ijson.ts";
+import {
+  classifyMessage,
+  INVALID_REQUEST,
+  METHOD_NOT_FOUND,
+  type RequestId,
+  type RpcRequest,
+  rpcError,
+} from "../mcp/jsonrpc.ts";
+import { rpcResultBody } from "../mcp/tool-result.ts";
+import { isSupported2025, supportsBatch } from "../mcp/versions.ts";
+import { listTools } from "../tools/index.ts";
+import type { Call, CallLog, Reply } from "./state.ts";
+import { type Answered, type CallRuntime, callTool } from "./tool-call.ts";
+
+const MAX_BATCH = 50;
+
+/** Answers one POST: a message, or a batch where the session's revision has them. */
+export async function dispatch(runtime: CallRuntime, call: Call): Promise<Reply> {
+  return Array.isArray(call.payload)
+    ? dispatchBatch(runtime, call, call.payload)
+    : dispatchMessage(runtime, call, call.payload);
+}
+
+async function dispatchMessage(
+  runtime: CallRuntime,
+  call: Call,
+  payload: JsonValue,
+): Promise<Reply> {
+  const classified = classifyMessage(payload);
+  switch (classified.kind) {
+    case "request": {
+      const answered = await answerRequest(runtime, classified.message, call);
+      return { kind: "reply", status: 200, body: answered.body, log: answered.log };
+    }
+    case "notification":
+      return accepted(classified.message.method);
+    case "response":
+      return accepted(null);
+    case "invalid":
+      return rejected(classified.id, classified.message);
+  }
+}
+
+async function dispatchBatch(
+  runtime: CallRuntime,
+  call: Call,
+  batch: readonly JsonValue[],
+): Promise<Reply> {
+  const version = runtime.state().protocol_version ?? "";
+  if (!isSupported2025(version) || !supportsBatch(version)) {
+    return rejected(null, `Batches were removed from MCP; this session speaks ${version}.`);
+  }
+  if (batch.length === 0 || batch.length > MAX_BATCH) {
+    return rejected(null, `A batch holds from 1 to ${MAX_BATCH} messages; this one ${batch.length}.`);
+  }
+  const messages = batch.map(classifyMessage);
+  if (messages.some((m) => m.kind === "request" && m.message.method === "initialize")) {
+    return rejected(null, "initialize must not be part of a batch.");
+  }
+  const bodies: string[] = [];
+  // One after the other: the chain then has the order of the batch.
+  for (const classified of messages) {
+    if (classified.kind === "request") {
+      bodies.push((await answerRequest(runtime, classified.message, call)).body);
+    } else if (classified.kind === "invalid") {
+      bodies.push(JSON.stringify(rpcError(classified.id, INVALID_REQUEST, classified.message)));
+    }
+  }
+  const log = logOf("batch");
+  return bodies.length === 0
+    ? { kind: "reply", status: 202, body: null, log }
+    : { kind: "reply", status: 200, body: `[${bodies.join(",")}]`, log };
+}
+
+async function answerRequest(
+  runtime: CallRuntime,
+  request: RpcRequest,
+  call: { principal: Principal; requestId: string },
+): Promise<Answered> {
+  const log = logOf(request.method);
+  switch (request.method) {
+    case "ping":
+      return { body: rpcResultBody(request.id, "{}"), log };
+    case "tools/list": {
+      const tools = listTools(runtime.state().role);
+      return { body: rpcResultBody(request.id, JSON.stringify({ tools })), log };
+    }
+    case "tools/call":
+      return callTool(runtime, request, call.principal, call.requestId);
+    case "initialize":
+      return failed(request.id, INVALID_REQUEST, "This session is initialized already.", log);
+    default:
+      return failed(request.id, METHOD_NOT_FOUND, `There is no method ${request.method}.`, log);
+  }
+}
+
+function failed(id: RequestId, code: number, message: string, log: CallLog): Answered {
+  return { body: JSON.stringify(rpcError(id, code, message)), log };
+}
+
+function accepted(method: string | null): Reply {
+  return { kind: "reply", status: 202, body: null, log: logOf(method) };
+}
+
+function rejected(id: RequestId | null, message: string): Reply {
+  const body = JSON.stringify(rpcError(id, INVALID_REQUEST, message));
+  return { kind: "reply", status: 400, body, log: logOf(null) };
+}
+
+function logOf(method: string | null): CallLog {
+  return { method, tool: null, error_code: null };
+}

@@ -1,0 +1,131 @@
+/**
+ * @module
+ * Sends a session's records to the sinks: rows to the archive, sealed segments
+ * to R2. Each sink has its own cursor, which moves only when the sink has
+ * answered; a sink that fails is asked again with growing pauses for as long
+ * as it takes, and calls go on meanwhile.
+ */
+import { archiveToD1 } from "../audit/sinks/d1.ts";
+import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
+import { recordTimestamp } from "./ledger.ts";
+import { logEvent } from "../ops/log.ts";
+import type { SessionStatus } from "./state.ts";
+import type { Schedule } from "./schedule.ts";
+import type { SessionStore, SinkName, SinkState } from "./store.ts";
+
+const ARCHIVE_BATCH_RECORDS = 500;
+/** Text of a batch: escaped once more as JSON, it stays below D1's 2 MB for one parameter. */
+const ARCHIVE_BATCH_BYTES = 1_000_000;
+const SEGMENT_RECORDS = 5_000;
+export const SEGMENT_BYTES = 1024 * 1024;
+export const SEGMENT_INTERVAL_MS = 15 * 60_000;
+const MAX_BACKOFF_MS = 5 * 60_000;
+/** Batches of one alarm before it yields: an alarm has a time limit, a backlog has none. */
+const BATCHES_AN_ALARM = 40;
+
+export type FlushContext = {
+  readonly env: Env;
+  readonly store: SessionStore;
+  readonly schedule: Schedule;
+  readonly status: () => SessionStatus;
+  readonly sealKey: Uint8Array;
+  readonly flushIntervalMs: number;
+};
+
+/** Flushes the archive until it has everything, or says when to go on. Never throws. */
+export async function flushArchive(context: FlushContext): Promise<void> {
+  const { env, store } = context;
+  await guarded(context, "archive", async () => {
+    for (let batches = 0; batches < BATCHES_AN_ALARM; batches++) {
+      const sink = store.sink("archive");
+      const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
+      const status = context.status();
+      const last = records.at(-1);
+      const conflicts = await archiveToD1(
+        env.ARCHIVE_DB,
+        // The row says what the archive holds once this batch is in.
+        { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
+        records,
+      );
+      for (const seq of conflicts) raiseConflict(context, "archive", seq);
+      const cursor = Math.max(last?.seq ?? 0, sink.cursor);
+      store.saveSink("archive", { cursor, failures: 0, pendingLast: null });
+      if (cursor >= context.status().entries) return null;
+    }
+    return 0;
+  });
+}
+
+/** Writes the segments that are due: at least one, and all that is left of an ended session. Never throws. */
+export async function flushSegments(context: FlushContext): Promise<void> {
+  const { env, store } = context;
+  await guarded(context, "segments", async () => {
+    // The session's wrapped key must be in the archive before anything sealed under it is kept.
+    if (store.sink("archive").cursor === 0) return context.flushIntervalMs;
+    for (let segments = 0; segments < BATCHES_AN_ALARM; segments++) {
+      const sink = store.sink("segments");
+      const records = segmentRecords(store, sink);
+      const first = records[0];
+      const last = records.at(-1);
+      if (first === undefined || last === undefined) return null;
+      store.saveSink("segments", { ...sink, pendingLast: last.seq });
+      const { tenant, session_id, ended_at } = context.status();
+      const outcome = await putSegment(
+        env.BUCKET,
+        segmentKey(tenant, session_id, recordTimestamp(first.line), first.seq, last.seq),
+        segmentText(context.sealKey, records),
+      );
+      if (outcome === "conflict") raiseConflict(context, "segments", first.seq);
+      store.saveSink("segments", { cursor: last.seq, failures: 0, pendingLast: null });
+      const left = store.textAfter(last.seq);
+      if (left === 0) return null;
+      if (ended_at === null && left < SEGMENT_BYTES) return SEGMENT_INTERVAL_MS;
+    }
+    return 0;
+  });
+}
+
+function segmentRecords(store: SessionStore, sink: SinkState) {
+  return sink.pendingLast === null
+    ? store.batch(sink.cursor, SEGMENT_RECORDS, SEGMENT_BYTES)
+    : store.records(sink.cursor, sink.pendingLast - sink.cursor);
+}
+
+/** Runs one sink's flush: `flush` answers null when all is done, else in how many ms to go on. */
+async function guarded(
+  context: FlushContext,
+  name: SinkName,
+  flush: () => Promise<number | null>,
+): Promise<void> {
+  const { store, schedule, flushIntervalMs } = context;
+  const due = schedule.at(name);
+  schedule.clear(name);
+  try {
+    const pause = await flush();
+    if (pause !== null) schedule.atLatest(name, Date.now() + pause);
+  } catch (error) {
+    const sink = store.sink(name);
+    const failures = sink.failures + 1;
+    store.saveSink(name, { ...sink, failures });
+    const pause = Math.min(MAX_BACKOFF_MS, flushIntervalMs * 2 ** Math.min(failures - 1, 20));
+    schedule.set(name, Date.now() + pause);
+    logEvent("error", "flush_failed", {
+      sink: name,
+      session_id: context.status().session_id,
+      failures,
+      retry_ms: pause,
+      lag_ms: due === null ? 0 : Date.now() - due,
+      error: error instanceof Error ? error.message : String(error),
+    });
+  }
+}
+
+function raiseConflict(context: FlushContext, sink: SinkName, seq: number): void {
+  context.store.addConflict(sink, seq);
+  logEvent("alarm", "archive_conflict", {
+    sink,
+    session_id: context.status().session_id,
+    seq,
+    message: "the sink holds another record than the session: it was changed there",
+  });
+}

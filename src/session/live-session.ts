@@ -1,0 +1,379 @@
+/**
+ * @module
+ * A session that is open, as one life of its object holds it: state, chain,
+ * schedule. Everything here can be rebuilt from storage at any time.
+ */
+import { deriveSealKey, unwrapSessionKey } from "../audit/seal.ts";
+import type { Config } from "../config.ts";
+import type { Principal } from "../edge/principal.ts";
+import { workspaceStub } from "../objects.ts";
+import { type Decision, allow, refuse } from "../policy/errors.ts";
+import type { ToolContext } from "../tools/tool.ts";
+import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
+import {
+  type FlushContext,
+  flushArchive,
+  flushSegments,
+  SEGMENT_BYTES,
+  SEGMENT_INTERVAL_MS,
+} from "./flush.ts";
+import { ambientCloseMs } from "./ids.ts";
+import { type Entry, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { Schedule } from "./schedule.ts";
+import { parseIntentNote, settleIntent } from "./settle.ts";
+import type { SessionState, SessionStatus } from "./state.ts";
+import type { SessionStore } from "./store.ts";
+import type { CallLedger, CallRuntime } from "./tool-call.ts";
+
+/** Unflushed records past which a session takes no more calls. */
+const MAX_UNFLUSHED = 100_000;
+/** The first flush comes soon, so that a new session is in the index at once. */
+const FIRST_FLUSH_MS = 500;
+/** How far the persisted end of life may lag behind the one in memory: saves a write a call. */
+const TOUCH_FRACTION = 20;
+
+export class LiveSession {
+  readonly #env: Env;
+  readonly #config: Config;
+  readonly #store: SessionStore;
+  readonly #schedule: Schedule;
+  readonly #ledger: Ledger;
+  readonly #sealKey: Uint8Array;
+  #state: SessionState;
+  #lastSeen: number;
+  /** Characters of record text that no segment holds yet. */
+  #unsegmented: number;
+  /** Intents of an earlier life of the object, to be settled before anything else. */
+  #lost: { seq: number; json: string }[];
+  #settling: Promise<void> | null = null;
+  #inFlight = 0;
+  #closing = false;
+  readonly #idleWaiters: (() => void)[] = [];
+
+  constructor(options: {
+    env: Env;
+    config: Config;
+    store: SessionStore;
+    storage: DurableObjectStorage;
+    state: SessionState;
+  }) {
+    const { env, config, store, storage, state } = options;
+    this.#env = env;
+    this.#config = config;
+    this.#store = store;
+    this.#state = state;
+    const key = unwrapSessionKey(config.secretsKey, state.wrapped_key, state.session_id);
+    this.#sealKey = deriveSealKey(key);
+    this.#schedule = new Schedule(store, storage);
+    this.#ledger = new Ledger({
+      store,
+      storage,
+      state: () => this.#state,
+      sessionKey: key,
+      auditArgs: config.auditArgs,
+    });
+    this.#lost = store.openIntents();
+    this.#unsegmented = store.textAfter(store.sink("segments").cursor);
+    const last = store.lastRecord();
+    const recorded = last === null ? Date.parse(state.created_at) : Date.parse(recordTimestamp(last.line));
+    const idleAt = this.#schedule.at("idle");
+    this.#lastSeen =
+      idleAt === null || state.era === "ambient"
+        ? recorded
+        : Math.max(recorded, idleAt - config.sessionTtlMs);
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  get ended(): boolean {
+    return this.#state.ended_at !== null;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Whether more records wait for the sinks than a session may hold back. */
+  get overloaded(): boolean {
+    return this.#ledger.head.seq - this.#store.sink("archive").cursor > MAX_UNFLUSHED;
+  }
+
+  /** Whether calls are taken: not closing, not ended, not past its idle life. */
+  accepts(now: number): boolean {
+    return !this.ended && !this.#closing && now < this.expiresAt();
+  }
+
+  expiresAt(): number {
+    return this.#state.era === "ambient"
+      ? ambientCloseMs(Date.parse(this.#state.created_at))
+      : this.#lastSeen + this.#config.sessionTtlMs;
+  }
+
+  owns(principal: Principal): boolean {
+    const { principal: owner, tenant, role } = this.#state;
+    return owner === principal.id && tenant === principal.tenant && role === principal.role;
+  }
+
+  status(): SessionStatus {
+    return {
+      ...this.#state,
+      entries: this.#ledger.head.seq,
+      head: this.#ledger.head.hash_chain,
+      last_seen_at: new Date(this.#lastSeen).toISOString(),
+    };
+  }
+
+  /** Runs a call: lost intents are settled first, and a close waits until it is over. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    this.#inFlight += 1;
+    this.#lastSeen = Date.now();
+    try {
+      await this.settle();
+      return await work();
+    } finally {
+      this.#lastSeen = Date.now();
+      this.#inFlight -= 1;
+      this.#persistLife();
+      if (this.#inFlight === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
+    }
+  }
+
+  /** Appends a record from outside a call: an admin change, a refused use of another's session. */
+  append(entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.append(entry));
+  }
+
+  /** The pending record of an admin change; its result names it. */
+  intent(entry: Omit<Entry, "result">): Receipt {
+    return this.#scheduled(() =>
+      this.#ledger.intent(entry, {
+        event: entry.event,
+        result_event: entry.event,
+        tool: entry.tool ?? null,
+        workspace_root: null,
+        plan_hash: entry.plan_hash ?? null,
+        request_id: entry.request_id,
+      }),
+    );
+  }
+
+  result(intentSeq: number, entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.result(intentSeq, entry));
+  }
+
+  /** Closes the intents that an earlier life left open. Concurrent callers wait for the same round. */
+  async settle(): Promise<void> {
+    if (this.#lost.length === 0) return;
+    this.#settling ??= this.#settleLost().finally(() => {
+      this.#settling = null;
+    });
+    await this.#settling;
+  }
+
+  async #settleLost(): Promise<void> {
+    while (this.#lost.length > 0) {
+      const intent = this.#lost[0];
+      if (intent === undefined) return;
+      await settleIntent(
+        this.#env,
+        this.#ledger,
+        this.#state,
+        intent.seq,
+        parseIntentNote(intent.json),
+      );
+      this.#lost.shift();
+      this.#afterAppend();
+    }
+  }
+
+  /**
+   * Ends the session: no new calls, those under way finish, open intents are
+   * settled, then the last record. Ended twice is ended once.
+   */
+  async close(reason: string, requestId: string): Promise<void> {
+    if (this.ended) return;
+    this.#closing = true;
+    try {
+      while (this.#inFlight > 0) {
+        await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+      }
+      await this.settle();
+      if (this.ended) return;
+      this.#abandonOpenIntents();
+      this.#ledger.appendWith(
+        { event: "session_close", result: "ok", request_id: requestId, notes: reason },
+        () => this.#save({ ...this.#state, ended_at: new Date().toISOString() }),
+      );
+    } finally {
+      this.#closing = false;
+    }
+    this.#schedule.clear("idle");
+    this.#schedule.set("archive", Date.now());
+    this.#schedule.set("segments", Date.now());
+  }
+
+  /** An admin change whose result the Worker never reported: nobody can say how it ended. */
+  #abandonOpenIntents(): void {
+    for (const { seq, json } of this.#store.openIntents()) {
+      const note = parseIntentNote(json);
+      this.#ledger.result(seq, {
+        event: note.result_event,
+        tool: note.tool,
+        plan_hash: note.plan_hash,
+        result: "error",
+        error_code: "OUTCOME_UNKNOWN",
+        request_id: note.request_id,
+        notes: "the session closed before the outcome was reported",
+      });
+    }
+  }
+
+  /** Serves what is due. Never throws: an alarm that does is retried a few times and then dropped. */
+  async ring(now: number): Promise<void> {
+    this.#schedule.rang();
+    for (const what of this.#schedule.ripe(now)) {
+      if (what === "archive") await flushArchive(this.#flushContext());
+      else if (what === "segments") await flushSegments(this.#flushContext());
+      else await this.#idle(now);
+    }
+    this.#schedule.rearm();
+  }
+
+  /** Makes sure that an alarm is set: after a wake-up it may have been lost. */
+  rearm(): void {
+    this.#schedule.rearm();
+  }
+
+  async #idle(now: number): Promise<void> {
+    if (this.#inFlight > 0 || now < this.expiresAt()) {
+      this.#schedule.set("idle", Math.max(this.expiresAt(), now + 1000));
+      return;
+    }
+    const reason = this.#state.era === "ambient" ? "the day is over" : "idle";
+    try {
+      await this.close(reason, crypto.randomUUID());
+    } catch {
+      // A Workspace could not be asked to settle; the session stays open until it can be.
+      this.#schedule.set("idle", now + this.#config.flushIntervalMs);
+    }
+  }
+
+  /** Whether every sink has every record of the ended session, so that its storage may go. */
+  get released(): boolean {
+    const { seq } = this.#ledger.head;
+    return (
+      this.ended &&
+      this.#store.sink("archive").cursor === seq &&
+      this.#store.sink("segments").cursor === seq &&
+      !this.#store.hasConflicts()
+    );
+  }
+
+  runtime(): CallRuntime {
+    return {
+      env: this.#env,
+      ledger: this.#scheduledLedger,
+      state: () => this.#state,
+      bind: (to) => this.#save({ ...this.#state, ...to }),
+      context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
+    };
+  }
+
+  /** The ledger as calls see it: each append also sees to its flush. */
+  get #scheduledLedger(): CallLedger {
+    const scheduled = <T>(work: () => T): T => this.#scheduled(work);
+    const ledger = this.#ledger;
+    return {
+      append: (entry) => scheduled(() => ledger.append(entry)),
+      appendWith: (entry, change) => scheduled(() => ledger.appendWith(entry, change)),
+      intent: (entry, note) => scheduled(() => ledger.intent(entry, note)),
+      result: (seq, entry) => scheduled(() => ledger.result(seq, entry)),
+    };
+  }
+
+  #scheduled<T>(work: () => T): T {
+    const done = work();
+    this.#afterAppend();
+    return done;
+  }
+
+  #afterAppend(): void {
+    const now = Date.now();
+    if (this.#schedule.at("archive") === null) {
+      this.#schedule.set("archive", now + this.#config.flushIntervalMs);
+    }
+    this.#unsegmented += this.#ledger.lastSize;
+    if (this.#schedule.at("segments") === null) {
+      this.#schedule.set("segments", now + SEGMENT_INTERVAL_MS);
+    }
+    if (this.#unsegmented >= SEGMENT_BYTES) {
+      this.#unsegmented = 0;
+      this.#schedule.atLatest("segments", now);
+    }
+  }
+
+  /** Appends the first record and sets the due times of a new session; the alarm is the caller's to arm. */
+  open(entry: Entry): void {
+    this.#ledger.append(entry);
+    const now = Date.now();
+    this.#schedule.put("idle", this.expiresAt());
+    this.#schedule.put("archive", now + Math.min(FIRST_FLUSH_MS, this.#config.flushIntervalMs));
+    this.#schedule.put("segments", now + SEGMENT_INTERVAL_MS);
+  }
+
+  #persistLife(): void {
+    if (this.ended || this.#state.era === "ambient") return;
+    const { sessionTtlMs } = this.#config;
+    const persisted = Math.max(
+      Date.parse(this.#ledger.head.timestamp),
+      (this.#schedule.at("idle") ?? 0) - sessionTtlMs,
+    );
+    if (this.#lastSeen - persisted > sessionTtlMs / TOUCH_FRACTION) {
+      this.#schedule.set("idle", this.#lastSeen + sessionTtlMs);
+    }
+  }
+
+  #save(state: SessionState): void {
+    this.#store.saveState(state);
+    this.#state = state;
+  }
+
+  #flushContext(): FlushContext {
+    return {
+      env: this.#env,
+      store: this.#store,
+      schedule: this.#schedule,
+      status: () => this.status(),
+      sealKey: this.#sealKey,
+      flushIntervalMs: this.#config.flushIntervalMs,
+    };
+  }
+
+  #toolContext(caller: Principal, intentSeq: number | null): ToolContext {
+    const state = this.#state;
+    return {
+      state,
+      caller,
+      env: this.#env,
+      now: Date.now(),
+      expiresAt: this.expiresAt(),
+      workspace: () => {
+        if (state.workspace_root === null) throw new Error("no workspace is bound");
+        return workspaceStub(this.#env, state.tenant, state.workspace_root);
+      },
+      records: (afterSeq, limit) => this.#store.records(afterSeq, limit),
+      head: () => this.#ledger.head,
+      audited: (sessionId) => this.#audited(caller, sessionId),
+      intentSeq,
+    };
+  }
+
+  /** Another session, for an auditor: of its own tenant, and within its key's workspaces. */
+  async #audited(caller: Principal, sessionId: string): Promise<Decision<AuditSource>> {
+    const source = await openSource(this.#env, sessionId);
+    if (source !== null && mayAudit(caller, source)) return allow(source);
+    return refuse("SESSION_NOT_FOUND", "There is no such session in this tenant.");
+  }
+}

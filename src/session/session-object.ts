@@ -1,0 +1,176 @@
+/**
+ * @module
+ * The Session object: one a session, holding its state and serialising the
+ * appends to its chain.
+ *
+ * Lifecycle: opened once, by `initialize` (or by the first record of an
+ * ambient session); evicted and rebuilt from storage any number of times;
+ * ended by DELETE, by an operator or by its idle alarm; its storage is freed
+ * only when every sink has every record. An object that was never opened
+ * stores nothing, whatever it is asked.
+ */
+import { DurableObject } from "cloudflare:workers";
+import type { StoredRecord } from "../audit/record.ts";
+import { wrapSessionKey } from "../audit/seal.ts";
+import { requireConfig } from "../config.ts";
+import type { Principal } from "../edge/principal.ts";
+import { logEvent } from "../ops/log.ts";
+import { dispatch } from "./dispatch.ts";
+import type { Entry, Receipt } from "./ledger.ts";
+import { LiveSession } from "./live-session.ts";
+import type { Call, OpenInput, Reply, SessionState, SessionStatus } from "./state.ts";
+import { SessionStore } from "./store.ts";
+
+const SESSION_KEY_BYTES = 32;
+
+export class SessionObject extends DurableObject<Env> {
+  readonly #store: SessionStore;
+  #session: LiveSession | null = null;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#store = new SessionStore(ctx.storage.sql);
+    const state = this.#store.load();
+    if (state === null) return;
+    this.#session = this.#live(state);
+    // A lost alarm is set again by whatever wakes the object.
+    this.#session.rearm();
+  }
+
+  /** Opens the session with its first record. False when the id is taken: the caller mints another. */
+  open(input: OpenInput): boolean {
+    if (this.#session !== null) return false;
+    this.#create(input);
+    return true;
+  }
+
+  /** Answers one POST of the 2025 era. */
+  async handle(call: Call): Promise<Reply> {
+    const session = await this.#admit(call.principal);
+    if (typeof session === "string") return { kind: session };
+    if (session.overloaded) return { kind: "overloaded" };
+    return session.during(() => dispatch(session.runtime(), call));
+  }
+
+  /** Ends the session at its owner's wish. */
+  async end(principal: Principal, requestId: string): Promise<"ended" | "absent" | "foreign"> {
+    const session = await this.#admit(principal);
+    if (typeof session === "string") return session;
+    await session.close("ended by the client", requestId);
+    return "ended";
+  }
+
+  /** Ends the session at an operator's wish. Ambient sessions only end with their day. */
+  async endByOperator(requestId: string): Promise<"ended" | "absent" | "ambient"> {
+    const session = this.#session;
+    if (session === null || session.ended) return "absent";
+    if (session.state.era === "ambient") return "ambient";
+    await session.close("ended by an operator", requestId);
+    return "ended";
+  }
+
+  // ── the ambient session ─────────────────────────────────────────────────
+
+  /** Appends a record to a principal's ambient session, opening it with the day's first. */
+  record(open: OpenInput, entry: Entry): Receipt {
+    return this.#ambient(open).append(entry);
+  }
+
+  /** The pending record of a change that the caller is about to make. */
+  intent(open: OpenInput, entry: Omit<Entry, "result">): Receipt {
+    return this.#ambient(open).intent(entry);
+  }
+
+  /** The result of that change, once: naming its intent. */
+  result(open: OpenInput, intentSeq: number, entry: Entry): Receipt {
+    return this.#ambient(open).result(intentSeq, entry);
+  }
+
+  // ── evidence ────────────────────────────────────────────────────────────
+
+  /** What the session is, or null when it was never opened or is gone. */
+  status(): SessionStatus | null {
+    return this.#session?.status() ?? null;
+  }
+
+  /** A page of records, or null when the object no longer holds them. Open intents of an earlier life are settled first. */
+  async page(afterSeq: number, limit: number): Promise<StoredRecord[] | null> {
+    await this.#session?.settle();
+    return this.#session === null ? null : this.#store.records(afterSeq, limit);
+  }
+
+  override async alarm(): Promise<void> {
+    const session = this.#session;
+    if (session === null) return;
+    await session.ring(Date.now());
+    if (!session.released) return;
+    this.#session = null;
+    await this.ctx.storage.deleteAll();
+    logEvent("info", "session_released", { session_id: session.state.session_id });
+  }
+
+  // ── inside ──────────────────────────────────────────────────────────────
+
+  /** The session, for its owner and while it lives. A session past its idle life ends here if its alarm is late. */
+  async #admit(principal: Principal): Promise<LiveSession | "absent" | "foreign"> {
+    const session = this.#session;
+    if (session === null || session.state.era === "ambient") return "absent";
+    if (!session.owns(principal)) return "foreign";
+    const now = Date.now();
+    if (session.accepts(now)) return session;
+    if (!session.ended && session.inFlight === 0 && now >= session.expiresAt()) {
+      await session.close("idle", crypto.randomUUID());
+    }
+    return "absent";
+  }
+
+  #ambient(open: OpenInput): LiveSession {
+    const session = this.#session ?? this.#create(open);
+    if (session.ended) throw new Error("the ambient session of this day is closed");
+    return session;
+  }
+
+  #create(input: OpenInput): LiveSession {
+    const config = requireConfig(this.env);
+    const { sessionId, principal } = input;
+    const now = Date.now();
+    const key = crypto.getRandomValues(new Uint8Array(SESSION_KEY_BYTES));
+    const state: SessionState = {
+      session_id: sessionId,
+      tenant: principal.tenant,
+      principal: principal.id,
+      role: principal.role,
+      era: input.era,
+      protocol_version: input.protocolVersion,
+      created_at: new Date(now).toISOString(),
+      workspace_root: null,
+      plan_hash: null,
+      wrapped_key: wrapSessionKey(config.secretsKey, key, sessionId),
+      ended_at: null,
+    };
+    const session = this.ctx.storage.transactionSync(() => {
+      this.#store.create(state);
+      const opened = this.#live(state);
+      opened.open({
+        event: "session_open",
+        result: "ok",
+        request_id: input.requestId,
+        context: input.context,
+      });
+      return opened;
+    });
+    this.#session = session;
+    session.rearm();
+    return session;
+  }
+
+  #live(state: SessionState): LiveSession {
+    return new LiveSession({
+      env: this.env,
+      config: requireConfig(this.env),
+      store: this.#store,
+      storage: this.ctx.storage,
+      state,
+    });
+  }
+}

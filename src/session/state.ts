@@ -1,0 +1,69 @@
+/**
+ * @module
+ * What a session must remember between two calls, and what crosses the
+ * boundary of its object.
+ */
+import * as z from "zod";
+import type { JsonObject } from "../audit/record.ts";
+import type { Principal } from "../edge/principal.ts";
+import type { JsonValue } from "../mcp/ijson.ts";
+
+export const ERAS = ["2025", "2026", "ambient"] as const;
+
+/** One row of the object's storage: small, and rewritten only when it changes. */
+export const sessionStateSchema = z.object({
+  session_id: z.string(),
+  tenant: z.string(),
+  principal: z.string(),
+  role: z.string(),
+  era: z.enum(ERAS),
+  protocol_version: z.string().nullable(),
+  created_at: z.string(),
+  workspace_root: z.string().nullable(),
+  plan_hash: z.string().nullable(),
+  /** The session's random key, wrapped under `SECRETS_KEY`. */
+  wrapped_key: z.string(),
+  ended_at: z.string().nullable(),
+});
+
+export type SessionState = z.infer<typeof sessionStateSchema>;
+
+export type OpenInput = {
+  readonly sessionId: string;
+  readonly principal: Principal;
+  readonly era: SessionState["era"];
+  readonly protocolVersion: string | null;
+  readonly requestId: string;
+  /** Client name and version, gateway version, colo: the context of `session_open`. */
+  readonly context: JsonObject;
+};
+
+/** A POST of the 2025 era: one message or a batch, parsed and checked at the edge. */
+export type Call = {
+  readonly principal: Principal;
+  readonly payload: JsonValue;
+  readonly requestId: string;
+};
+
+/** Why a session does not answer: it is not there, or it is someone else's. To the caller both are one 404. */
+export type Absent = { readonly kind: "absent" | "foreign" };
+
+export type Reply =
+  /** A body to send as it is, or none for 202. */
+  | { readonly kind: "reply"; readonly status: 200 | 202 | 400; readonly body: string | null; readonly log: CallLog }
+  | { readonly kind: "overloaded" }
+  | Absent;
+
+/** What the request's one log line says of the call. */
+export type CallLog = {
+  readonly method: string | null;
+  readonly tool: string | null;
+  readonly error_code: string | null;
+};
+
+/** What a session's index row says of it, from the object itself. */
+export type SessionStatus = SessionState & {
+  readonly entries: number;
+  readonly head: string;
+  readonly last_seen_at: string;
+};

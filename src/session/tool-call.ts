@@ -1,0 +1,309 @@
+/**
+ * @module
+ * One `tools/call`, from its checks to its receipt: schema, role, session,
+ * path, plan; the intent before anything leaves; the result before the reply.
+ * Whatever happens, the call ends in a record.
+ */
+import { canonicalJson } from "../audit/canonical.ts";
+import type { JsonObject } from "../audit/record.ts";
+import type { Principal } from "../edge/principal.ts";
+import {
+  INVALID_PARAMS,
+  type RpcRequest,
+  rpcError,
+} from "../mcp/jsonrpc.ts";
+import { okResult, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
+import { logEvent } from "../ops/log.ts";
+import type { ErrorCode, Refusal } from "../policy/errors.ts";
+import { findTool } from "../tools/index.ts";
+import type { BuiltInTool, PreparedCall, ToolAnswer, ToolContext } from "../tools/tool.ts";
+import type { Entry, IntentNote, Ledger, Receipt } from "./ledger.ts";
+import { askWorkspace } from "./settle.ts";
+import type { CallLog, SessionState } from "./state.ts";
+
+/** The chain as a call sees it. */
+export type CallLedger = Pick<Ledger, "append" | "appendWith" | "intent" | "result">;
+
+/** What a call needs of the session's object. */
+export type CallRuntime = {
+  readonly env: Env;
+  readonly ledger: CallLedger;
+  readonly state: () => SessionState;
+  readonly bind: (to: { workspace_root: string; plan_hash: string | null }) => void;
+  readonly context: (caller: Principal, intentSeq: number | null) => ToolContext;
+};
+
+export type Answered = { readonly body: string; readonly log: CallLog };
+
+/** The meta key of a receipt, and that of a refusal's code for programs. */
+const RECEIPT_KEY = "dev.atlas-gate/receipt";
+const ERROR_KEY = "dev.atlas-gate/error";
+
+export async function callTool(
+  runtime: CallRuntime,
+  request: RpcRequest,
+  caller: Principal,
+  requestId: string,
+): Promise<Answered> {
+  const { name, arguments: given } = request.params ?? {};
+  const args = given === undefined ? {} : given;
+  const tool = typeof name === "string" ? findTool(name) : null;
+  if (tool === null || !isObject(args)) {
+    return refuseParams(runtime, request, requestId, {
+      tool: typeof name === "string" ? name : null,
+      args: isObject(args) ? args : null,
+    });
+  }
+  const call: OneCall = { runtime, request, caller, requestId, tool, args };
+  const prepared = tool.prepare(args);
+  if (!prepared.ok) return refuseCall(call, null, prepared.refusal);
+  const planHash = prepared.value.planHash ?? runtime.state().plan_hash;
+  const early = earlyRefusal(call, prepared.value);
+  if (early !== null) return refuseCall(call, planHash, early);
+  return tool.record === "effect"
+    ? effectCall(call, prepared.value, planHash)
+    : plainCall(call, prepared.value, planHash);
+}
+
+type OneCall = {
+  readonly runtime: CallRuntime;
+  readonly request: RpcRequest;
+  readonly caller: Principal;
+  readonly requestId: string;
+  readonly tool: BuiltInTool;
+  readonly args: JsonObject;
+};
+
+/** Role, session, path and plan given, in this order: the first that fails is the answer. */
+function earlyRefusal(call: OneCall, prepared: PreparedCall): Refusal | null {
+  const { runtime, caller, tool } = call;
+  const state = runtime.state();
+  if (!tool.roles.some((role) => role === state.role)) {
+    return {
+      code: "ROLE_FORBIDDEN",
+      message: `The role ${state.role} may not call ${tool.name}; ${tool.roles.join(" or ")} may.`,
+    };
+  }
+  if (prepared.needsWorkspace && state.workspace_root === null) {
+    return {
+      code: "SESSION_REQUIRED",
+      message: `${tool.name} works on a workspace. Call begin_session with a workspace_root first.`,
+    };
+  }
+  return prepared.check(runtime.context(caller, null));
+}
+
+/** A call without an effect outside the session: one record, before the reply. */
+async function plainCall(
+  call: OneCall,
+  prepared: PreparedCall,
+  planHash: string | null,
+): Promise<Answered> {
+  const { runtime, caller } = call;
+  const { answer, failure } = await attempt(call, () =>
+    prepared.run(runtime.context(caller, null)),
+  );
+  if (answer === null) return refuseCall(call, planHash, failure);
+  if (!answer.ok) return refuseCall(call, planHash, answer.refusal, answer.details);
+  const result = okResult(answer.text);
+  const entry = {
+    ...common(call, planHash),
+    event: call.tool.record === "bind" ? "session_bind" : "tool_call",
+    result: "ok",
+    args: call.args,
+    contentKeys: call.tool.contentKeys,
+    result_text: result.hashed,
+    context: answer.context ?? null,
+  } as const satisfies Entry;
+  const { bind } = answer;
+  const receipt =
+    bind === undefined
+      ? runtime.ledger.append(entry)
+      : runtime.ledger.appendWith({ ...entry, ...bind }, () => runtime.bind(bind));
+  return sent(call, result.withMeta(metaText(receipt, null)), null);
+}
+
+/** A call that changes something: the intent is durable before the change is asked for. */
+async function effectCall(
+  call: OneCall,
+  prepared: PreparedCall,
+  planHash: string | null,
+): Promise<Answered> {
+  const { runtime, caller, tool, requestId } = call;
+  const note: IntentNote = {
+    event: "tool_intent",
+    result_event: "tool_result",
+    tool: tool.name,
+    workspace_root: runtime.state().workspace_root,
+    plan_hash: planHash,
+    request_id: requestId,
+  };
+  const intent = runtime.ledger.intent(
+    {
+      ...common(call, planHash),
+      event: "tool_intent",
+      args: call.args,
+      contentKeys: tool.contentKeys,
+    },
+    note,
+  );
+  const { answer, failure } = await attempt(call, () =>
+    prepared.run(runtime.context(caller, intent.seq)),
+  );
+  const outcome = answer ?? (await settleFailure(call, intent.seq, note, failure));
+  const base = { ...common(call, planHash), event: "tool_result" };
+  if (!outcome.ok) {
+    const { code, message } = outcome.refusal;
+    const result = refusalResult(code, message);
+    const receipt = runtime.ledger.result(intent.seq, {
+      ...base,
+      result: "error",
+      error_code: code,
+      result_text: result.hashed,
+      ...(outcome.details === undefined ? {} : { context: outcome.details }),
+    });
+    return sent(call, result.withMeta(metaText(receipt, outcome.refusal)), code);
+  }
+  const result = okResult(outcome.text);
+  const receipt = runtime.ledger.result(intent.seq, {
+    ...base,
+    result: "ok",
+    result_text: result.hashed,
+    context: outcome.context ?? null,
+  });
+  return sent(call, result.withMeta(metaText(receipt, null)), null);
+}
+
+/**
+ * A change whose answer did not come: the Workspace says whether it was made,
+ * or refuses it for ever. The client learns only that the answer was lost.
+ */
+async function settleFailure(
+  call: OneCall,
+  seq: number,
+  note: IntentNote,
+  failure: Refusal,
+): Promise<Extract<ToolAnswer, { ok: false }>> {
+  const { runtime } = call;
+  try {
+    const settlement = await askWorkspace(runtime.env, runtime.state(), seq, note);
+    if (settlement?.done === false) return { ok: false, refusal: failure };
+    if (settlement?.done === true && settlement.outcome.kind === "file") {
+      const { effect, approval } = settlement.outcome;
+      return { ok: false, refusal: UNKNOWN, details: { effect, approval } };
+    }
+  } catch (error) {
+    logFailure(call, "settle_failed", error);
+  }
+  return { ok: false, refusal: UNKNOWN };
+}
+
+const UNKNOWN: Refusal = {
+  code: "OUTCOME_UNKNOWN",
+  message: "The answer was lost on the way: the change may have been made. Read before you repeat it.",
+};
+
+/** Runs a tool; a throw becomes a refusal that says nothing of the inside. */
+async function attempt(
+  call: OneCall,
+  run: () => Promise<ToolAnswer>,
+): Promise<{ answer: ToolAnswer; failure: Refusal } | { answer: null; failure: Refusal }> {
+  const failure: Refusal = {
+    code: "INTERNAL_ERROR",
+    message: `The gateway could not finish this call. Try again; if it goes on, give the operator the request id ${call.requestId}.`,
+  };
+  try {
+    return { answer: await run(), failure };
+  } catch (error) {
+    logFailure(call, "tool_failed", error);
+    return { answer: null, failure };
+  }
+}
+
+function logFailure(call: OneCall, event: string, error: unknown): void {
+  logEvent("error", event, {
+    tool: call.tool.name,
+    session_id: call.runtime.state().session_id,
+    request_id: call.requestId,
+    error: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+  });
+}
+
+/** A refusal before anything was done: one record, and a tool result that says what to do. */
+function refuseCall(
+  call: OneCall,
+  planHash: string | null,
+  refusal: Refusal,
+  details?: JsonObject,
+): Answered {
+  const result = refusalResult(refusal.code, refusal.message);
+  const receipt = call.runtime.ledger.append({
+    ...common(call, planHash),
+    event: "tool_call",
+    result: "error",
+    error_code: refusal.code,
+    args: call.args,
+    contentKeys: call.tool.contentKeys,
+    result_text: result.hashed,
+    context: details ?? null,
+  });
+  return sent(call, result.withMeta(metaText(receipt, refusal)), refusal.code);
+}
+
+/** Parameters that name no tool, or none that the caller may know of: a protocol error, recorded. */
+function refuseParams(
+  runtime: CallRuntime,
+  request: RpcRequest,
+  requestId: string,
+  call: { tool: string | null; args: JsonObject | null },
+): Answered {
+  const known = call.tool === null || findTool(call.tool) !== null;
+  const code: ErrorCode = known ? "INVALID_ARGUMENT" : "TOOL_NOT_FOUND";
+  const message =
+    call.tool === null
+      ? "name: must be the name of a tool, as a string"
+      : known
+        ? "arguments: must be an object"
+        : "There is no tool of this name; tools/list shows those there are";
+  const receipt = runtime.ledger.append({
+    event: "tool_call",
+    tool: call.tool,
+    result: "error",
+    error_code: code,
+    plan_hash: runtime.state().plan_hash,
+    args: call.args,
+    request_id: requestId,
+  });
+  const error = rpcError(request.id, INVALID_PARAMS, message, {
+    code,
+    request_id: requestId,
+    receipt: { ...receipt },
+  });
+  return {
+    body: JSON.stringify(error),
+    log: { method: request.method, tool: call.tool, error_code: code },
+  };
+}
+
+function common(call: OneCall, planHash: string | null) {
+  return { tool: call.tool.name, plan_hash: planHash, request_id: call.requestId };
+}
+
+function metaText(receipt: Receipt, refusal: Refusal | null): string {
+  return canonicalJson(
+    refusal === null
+      ? { [RECEIPT_KEY]: receipt }
+      : { [RECEIPT_KEY]: receipt, [ERROR_KEY]: refusal },
+  );
+}
+
+function sent(call: OneCall, resultText: string, errorCode: string | null): Answered {
+  return {
+    body: rpcResultBody(call.request.id, resultText),
+    log: { method: call.request.method, tool: call.tool.name, error_code: errorCode },
+  };
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,171 @@
+/**
+ * @module
+ * The plans of a workspace and their states. A plan's content is fixed by its
+ * hash; only its state moves: proposed → approved → revoked, which is final.
+ * Expiry is not stored, it follows from the clock.
+ */
+import { type Decision, allow, refuse } from "../policy/errors.ts";
+import {
+  type ApprovalState,
+  type Plan,
+  type PlanStatus,
+  effectiveStatus,
+  parsePlan,
+} from "../policy/plan.ts";
+import type { PlanDetail, PlanSummary } from "./types.ts";
+
+export type PlanRow = {
+  hash: string;
+  plan: string;
+  title: string;
+  status: string;
+  saved_by: string;
+  saved_at: string;
+  approved_by: string | null;
+  approved_at: string | null;
+  approval_expires_at: string | null;
+  revoked_by: string | null;
+  revoked_at: string | null;
+  reason: string | null;
+};
+
+/** What the stored state says, before the clock is asked. */
+export function approvalState(row: PlanRow): ApprovalState {
+  return {
+    status:
+      row.status === "approved" ? "approved" : row.status === "revoked" ? "revoked" : "proposed",
+    approved_by: row.approved_by,
+    approved_at: row.approved_at,
+    approval_expires_at: row.approval_expires_at,
+  };
+}
+
+export function planRow(sql: SqlStorage, hash: string): PlanRow | null {
+  return sql.exec<PlanRow>("SELECT * FROM plans WHERE hash = ?", hash).toArray()[0] ?? null;
+}
+
+/** The stored plan, which passed lint when it was saved. */
+export function storedPlan(row: PlanRow): Plan {
+  return parsePlan(JSON.parse(row.plan));
+}
+
+/** Saves a plan as proposed; the same plan again is the same plan, in whatever state it is. */
+export function savePlan(
+  sql: SqlStorage,
+  plan: { hash: string; text: string; title: string },
+  by: string,
+  at: string,
+): void {
+  sql.exec(
+    `INSERT INTO plans (hash, plan, title, status, saved_by, saved_at)
+     VALUES (?, ?, ?, 'proposed', ?, ?) ON CONFLICT (hash) DO NOTHING`,
+    plan.hash,
+    plan.text,
+    plan.title,
+    by,
+    at,
+  );
+}
+
+/** Approves a proposed plan, or renews an approval that has run out. */
+export function approvePlan(
+  sql: SqlStorage,
+  hash: string,
+  by: string,
+  reason: string | null,
+  nowMs: number,
+  approvalMs: number,
+): Decision<PlanRow> {
+  const row = planRow(sql, hash);
+  if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
+  if (row.status === "revoked") {
+    return refuse("CONFLICT", "This plan was revoked, which is final. Have a new plan saved.");
+  }
+  const plan = storedPlan(row);
+  const status = effectiveStatus(approvalState(row), plan, nowMs);
+  if (status === "approved") return allow(row);
+  const planEnd = plan.expires_at === undefined ? Number.POSITIVE_INFINITY : Date.parse(plan.expires_at);
+  if (planEnd <= nowMs) {
+    return refuse("PLAN_EXPIRED", `The plan itself ended at ${plan.expires_at}. Have a new one saved.`);
+  }
+  sql.exec(
+    `UPDATE plans SET status = 'approved', approved_by = ?, approved_at = ?,
+       approval_expires_at = ?, reason = ? WHERE hash = ?`,
+    by,
+    new Date(nowMs).toISOString(),
+    new Date(Math.min(planEnd, nowMs + approvalMs)).toISOString(),
+    reason,
+    hash,
+  );
+  return allow(planRow(sql, hash) ?? row);
+}
+
+/** Revokes a plan, approved or only proposed. Repeating it changes nothing. */
+export function revokePlan(
+  sql: SqlStorage,
+  hash: string,
+  by: string,
+  reason: string | null,
+  nowMs: number,
+): Decision<PlanRow> {
+  const row = planRow(sql, hash);
+  if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
+  if (row.status === "revoked") return allow(row);
+  sql.exec(
+    `UPDATE plans SET status = 'revoked', revoked_by = ?, revoked_at = ?, reason = ? WHERE hash = ?`,
+    by,
+    new Date(nowMs).toISOString(),
+    reason,
+    hash,
+  );
+  return allow(planRow(sql, hash) ?? row);
+}
+
+export function noSuchPlan(hash: string): string {
+  return `No plan ${hash} is saved for this workspace. Save it first, or check the hash.`;
+}
+
+export function planSummary(row: PlanRow, nowMs: number): PlanSummary {
+  const plan = storedPlan(row);
+  const state = approvalState(row);
+  return {
+    plan_hash: row.hash,
+    title: row.title,
+    status: effectiveStatus(state, plan, nowMs),
+    scope: plan.scope,
+    approved_by: row.approved_by,
+    approved_at: row.approved_at,
+    expires_at: row.approval_expires_at ?? plan.expires_at ?? null,
+  };
+}
+
+export function planDetail(row: PlanRow, workspaceRoot: string, nowMs: number): PlanDetail {
+  return {
+    ...planSummary(row, nowMs),
+    workspace_root: workspaceRoot,
+    plan: row.plan,
+    saved_by: row.saved_by,
+    saved_at: row.saved_at,
+    revoked_by: row.revoked_by,
+    revoked_at: row.revoked_at,
+    reason: row.reason,
+  };
+}
+
+/** Plans of the workspace by hash, of one status when given, after `after`. */
+export function listPlans(
+  sql: SqlStorage,
+  options: { status: PlanStatus | null; after: string; limit: number },
+  nowMs: number,
+): PlanRow[] {
+  const found: PlanRow[] = [];
+  // The status depends on the clock, so it is decided here and not by an index.
+  const rows = sql.exec<PlanRow>("SELECT * FROM plans WHERE hash > ? ORDER BY hash", options.after);
+  for (const row of rows) {
+    const status = effectiveStatus(approvalState(row), storedPlan(row), nowMs);
+    if (options.status !== null && status !== options.status) continue;
+    found.push(row);
+    if (found.length >= options.limit) break;
+  }
+  return found;
+}
