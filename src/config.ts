@@ -5,6 +5,7 @@
  * route that needs the configuration answers 503 until it is mended.
  */
 import * as z from "zod";
+import { hmacSha256 } from "./audit/hash-node.ts";
 
 const SECRET_BYTES = 32;
 
@@ -104,6 +105,8 @@ export type Config = {
   readonly keyLifetimeDays: number;
   readonly adminToken: string;
   readonly secretsKey: Uint8Array;
+  /** The key under which session ids are minted, derived from `secretsKey`. */
+  readonly sessionIdKey: Uint8Array;
 };
 
 export type ConfigResult = { ok: true; config: Config } | { ok: false; message: string };
@@ -144,6 +147,7 @@ export function parseConfig(env: object): ConfigResult {
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
       adminToken: value.ADMIN_TOKEN,
       secretsKey: value.SECRETS_KEY,
+      sessionIdKey: hmacSha256(value.SECRETS_KEY, "atlas-gate/session-id/v1"),
     },
   };
 }

@@ -10,6 +10,7 @@ import { apiKeys } from "../db/d1.ts";
 import { forgetKey } from "../edge/authenticate.ts";
 import { mintKey } from "../edge/api-key.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
+import { parseGlob } from "../policy/glob-syntax.ts";
 import { ROLES } from "../policy/roles.ts";
 import { recordChange } from "../session/ambient.ts";
 import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
@@ -21,7 +22,10 @@ const HOUR_MS = 3_600_000;
 export const BOOTSTRAP = "admin:bootstrap";
 
 const name = z.string().min(1, "must have 1 to 128 characters").max(128, "must have 1 to 128 characters");
-const globList = z.array(z.string().min(1).max(256)).min(1).max(256);
+const rootGlob = z.string().refine((glob) => parseGlob(glob, "root").ok, {
+  error: "must be a glob of workspace roots, such as /srv/**",
+});
+const MAX_NARROWING = 256;
 
 const keyFields = {
   id: z.string(),
@@ -43,8 +47,13 @@ export const createKey = defineRoute({
     role: z.enum(ROLES),
     tenant: tenantName.default("default"),
     expires_in_days: z.int().min(1).max(365).optional(),
-    workspaces: globList.nullish().describe("Globs of workspace roots; left out, all."),
-    upstreams: z.array(name).min(1).max(256).nullish(),
+    workspaces: z
+      .array(rootGlob)
+      .min(1)
+      .max(MAX_NARROWING)
+      .nullish()
+      .describe("Globs of workspace roots; left out, all."),
+    upstreams: z.array(name).min(1).max(MAX_NARROWING).nullish(),
   }),
   status: 201,
   answer: minted,

@@ -92,7 +92,7 @@ async function start(): Promise<number> {
   let started = false;
   const read = (chunk: Buffer) => {
     // Once it runs, its logs are the gateway's; before that they only explain a failure.
-    if (started) process.stdout.write(chunk);
+    if (started) process.stdout.write(gatewayLines(chunk));
     else output += chunk;
   };
   gateway.stdout?.on("data", read);
@@ -129,6 +129,15 @@ async function start(): Promise<number> {
   }
   const code = await exitOf(gateway);
   return stopping ? 0 : code === 0 ? 1 : code;
+}
+
+/** wrangler's own line about each request says less than the gateway's. */
+function gatewayLines(chunk: Buffer): string {
+  return chunk
+    .toString()
+    .split("\n")
+    .filter((line) => !line.includes("[wrangler:info]"))
+    .join("\n");
 }
 
 /** Ready, or a reason why it never will be: a check of its own that says what is wrong. */

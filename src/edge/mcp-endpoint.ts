@@ -20,7 +20,7 @@ import { SSE_HEADERS, sseEvent } from "../mcp/sse.ts";
 import { eraOf, isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
 import { recordAmbient } from "../session/ambient.ts";
-import { isMintedSessionId, mintSessionId, sessionIdKey } from "../session/ids.ts";
+import { isMintedSessionId, mintSessionId } from "../session/ids.ts";
 import type { CallLog } from "../session/state.ts";
 import { VERSION } from "../version.ts";
 import { readJson } from "./body.ts";
@@ -33,6 +33,7 @@ const VERSION_HEADER = "mcp-protocol-version";
 const MAX_CLIENT_TEXT = 128;
 const MINT_TRIES = 3;
 const OVERLOAD_RETRY_SECONDS = 30;
+const UNSETTLED_RETRY_SECONDS = 2;
 
 const INSTRUCTIONS =
   "Call begin_session with a workspace_root first. Reading is free; every change needs a plan that an operator approved: pass its plan_hash. Each result carries a receipt.";
@@ -112,6 +113,13 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
     case "reply":
       call.log({ ...reply.log, session_id: sessionId });
       return { status: reply.status, body: reply.body, headers: {} };
+    case "unsettled":
+      throw new HttpRefusal(
+        503,
+        "OVERLOADED",
+        "A call of this session lost its answer, and the workspace cannot be asked about it yet.",
+        { headers: { "retry-after": String(UNSETTLED_RETRY_SECONDS) }, rpcId: idOf(payload) },
+      );
     case "overloaded":
       throw new HttpRefusal(
         503,
@@ -157,7 +165,7 @@ async function openSession(
   const colo = request.cf?.colo;
   for (let tries = 0; tries < MINT_TRIES; tries++) {
     const random = crypto.getRandomValues(new Uint8Array(8));
-    const sessionId = mintSessionId(sessionIdKey(config.secretsKey), Date.now(), random);
+    const sessionId = mintSessionId(config.sessionIdKey, Date.now(), random);
     const opened = await sessionStub(env, sessionId).open({
       sessionId,
       principal,
@@ -188,7 +196,7 @@ function requireSessionId({ request, config }: McpRequest): string {
       "Mcp-Session-Id is missing: send initialize first, and then the id that it answered with.",
     );
   }
-  if (!isMintedSessionId(sessionIdKey(config.secretsKey), sessionId)) throw sessionNotFound(null);
+  if (!isMintedSessionId(config.sessionIdKey, sessionId)) throw sessionNotFound(null);
   return sessionId;
 }
 

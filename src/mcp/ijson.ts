@@ -87,7 +87,7 @@ export function keepsItsValue(literal: string): boolean {
   const written = decimal(literal);
   if (written.digits === "") return true;
   if (double === 0 || !Number.isFinite(double)) return false;
-  const shortest = decimal(String(Math.abs(double)));
+  const shortest = decimal(String(double));
   if (written.digits === shortest.digits && written.exponent === shortest.exponent) return true;
   if (written.exponent < 0) return false;
   return BigInt(written.digits) * 10n ** BigInt(written.exponent) === BigInt(Math.abs(double));

@@ -81,7 +81,7 @@ function syntaxProblem(text: string, path: string): string | null {
   }
   const special = /[(){}\\|"]/.exec(path);
   if (special !== null) {
-    return `The pattern has ${special[0]}, which patterns do not know. Write one pattern for each alternative, with "/", "*", "**", "?" and [a-z] only.`;
+    return `The pattern has "${special[0]}", which patterns do not know. Write one pattern for each alternative, with "/", "*", "**", "?" and [a-z] only.`;
   }
   const malformed = malformedIn(path);
   return malformed === null

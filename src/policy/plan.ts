@@ -23,6 +23,9 @@ export const MAX_TOOLS = 256;
 /** Characters of a tool's name, as in MCP. */
 export const MAX_TOOL_NAME_LENGTH = 128;
 
+/** Built-in tools that change a file, and so mean nothing without a path. */
+export const FILE_CHANGING_TOOLS: ReadonlySet<string> = new Set(["write_file", "delete_file"]);
+
 /** No wildcard: a plan names exactly the tools that it means. */
 const TOOL_NAME = /^[^\s*?\p{C}]+$/u;
 

@@ -9,7 +9,7 @@ import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
-import { isMintedSessionId, looksAmbient, sessionIdKey } from "./ids.ts";
+import { isMintedSessionId, looksAmbient } from "./ids.ts";
 import type { SessionStatus } from "./state.ts";
 
 /** Records of one page: a page crosses an object boundary whole. */
@@ -61,8 +61,8 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
 
 /** Only ids that this deployment can have given out reach an object. */
 async function askObject(env: Env, sessionId: string): Promise<SessionStatus | null> {
-  const key = sessionIdKey(requireConfig(env).secretsKey);
-  if (!isMintedSessionId(key, sessionId) && !looksAmbient(sessionId)) return null;
+  const { sessionIdKey } = requireConfig(env);
+  if (!isMintedSessionId(sessionIdKey, sessionId) && !looksAmbient(sessionId)) return null;
   return sessionStub(env, sessionId).status();
 }
 

@@ -17,11 +17,6 @@ const UUID_V8 = /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 /** When an ambient session closes, after the end of its day: late records of the day still find it. */
 const AMBIENT_GRACE_MS = 3_600_000;
 
-/** The key under which ids are minted, derived from `SECRETS_KEY`. */
-export function sessionIdKey(secretsKey: Uint8Array): Uint8Array {
-  return hmacSha256(secretsKey, "atlas-gate/session-id/v1");
-}
-
 function toUuid(bytes: Uint8Array): string {
   const hex = Buffer.from(bytes).toString("hex");
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
@@ -38,7 +33,7 @@ function markVersion8(bytes: Uint8Array): void {
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
 }
 
-/** Mints an id for a session that opens at `nowMs`; `random` gives at least 5 unpredictable bytes. */
+/** Mints an id for a session that opens at `nowMs` under the deployment's `sessionIdKey`; `random` gives at least 5 unpredictable bytes. */
 export function mintSessionId(key: Uint8Array, nowMs: number, random: Uint8Array): string {
   const bytes = new Uint8Array(16);
   stamp(bytes, nowMs);

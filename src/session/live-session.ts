@@ -125,12 +125,11 @@ export class LiveSession {
     };
   }
 
-  /** Runs a call: lost intents are settled first, and a close waits until it is over. */
+  /** Runs a call, lost intents having been settled; a close waits until it is over. */
   async during<T>(work: () => Promise<T>): Promise<T> {
     this.#inFlight += 1;
     this.#lastSeen = Date.now();
     try {
-      await this.settle();
       return await work();
     } finally {
       this.#lastSeen = Date.now();

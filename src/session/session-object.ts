@@ -49,6 +49,18 @@ export class SessionObject extends DurableObject<Env> {
     const session = await this.#admit(call.principal);
     if (typeof session === "string") return { kind: session };
     if (session.overloaded) return { kind: "overloaded" };
+    try {
+      await session.settle();
+    } catch (error) {
+      logEvent("error", "settle_failed", {
+        session_id: session.state.session_id,
+        request_id: call.requestId,
+        error: String(error),
+      });
+      return { kind: "unsettled" };
+    }
+    // It may have been closed in the meantime; nothing is awaited from here to the call's count.
+    if (!session.accepts(Date.now())) return { kind: "absent" };
     return session.during(() => dispatch(session.runtime(), call));
   }
 

@@ -3,7 +3,7 @@
  * The tools that read and change the files of a workspace.
  */
 import * as z from "zod";
-import { type Decision, type Refusal, refuse } from "../policy/errors.ts";
+import type { Decision, Refusal } from "../policy/errors.ts";
 import { checkPath, checkPrefix } from "../policy/paths.ts";
 import type { JsonObject } from "../audit/record.ts";
 import type { Approval, Effect, Origin } from "../workspace/types.ts";
@@ -166,12 +166,11 @@ function refusalOf(decision: Decision<unknown>): Refusal | null {
 /** A changing call needs a plan: the call's own, else the session's. */
 function planGiven(planHash: string | undefined, { state }: ToolContext): Refusal | null {
   if (planHash !== undefined || state.plan_hash !== null) return null;
-  return refusalOf(
-    refuse(
-      "PLAN_REQUIRED",
+  return {
+    code: "PLAN_REQUIRED",
+    message:
       "This call changes something and names no plan. Pass plan_hash, or bind the session to an approved plan with begin_session.",
-    ),
-  );
+  };
 }
 
 function changeOf(

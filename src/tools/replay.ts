@@ -6,7 +6,6 @@
 import type { AuditRecord, StoredRecord } from "../audit/record.ts";
 import { workspaceStub } from "../objects.ts";
 import { compilePlan, describeEffectOutside } from "../policy/decide.ts";
-import { refuse } from "../policy/errors.ts";
 import { parsePlan } from "../policy/plan.ts";
 import { PAGE_RECORDS, parseStoredRecord } from "../session/evidence.ts";
 import { effectSchema } from "../workspace/types.ts";
@@ -94,11 +93,10 @@ export async function replay(
     if (records.length < PAGE_RECORDS) break;
   }
   if (detail === null && !sawPlan) {
-    const missing = refuse(
-      "PLAN_NOT_FOUND",
-      `This session did nothing under the plan ${query.plan_hash}, and its workspace does not know it.`,
-    );
-    if (!missing.ok) return refused(missing.refusal);
+    return refused({
+      code: "PLAN_NOT_FOUND",
+      message: `This session did nothing under the plan ${query.plan_hash}, and its workspace does not know it.`,
+    });
   }
   for (const action of actions.values()) {
     const deviation = deviationOf(action);

@@ -3,7 +3,6 @@
  * The tool that binds a session to a workspace, and to a plan when one is named.
  */
 import * as z from "zod";
-import { refuse } from "../policy/errors.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
 import { checkWorkspaceRoot } from "../policy/paths.ts";
 import { workspaceStub } from "../objects.ts";
@@ -37,11 +36,10 @@ export const beginSession = defineTool({
     const root = checkWorkspaceRoot(args.workspace_root);
     if (!root.ok) return root.refusal;
     if (caller.workspaces === null || matchesAnyRoot(caller.workspaces, root.value)) return null;
-    const outside = refuse(
-      "FORBIDDEN",
-      `This key may not work on ${root.value}. Use one of its workspaces, or ask an operator.`,
-    );
-    return outside.ok ? null : outside.refusal;
+    return {
+      code: "FORBIDDEN",
+      message: `This key may not work on ${root.value}. Use one of its workspaces, or ask an operator.`,
+    };
   },
   run: async (args, { state, env, expiresAt }) => {
     const plan_hash = args.plan_hash ?? null;
