@@ -79,9 +79,7 @@ const schema = z.object({
   AUDIT_ARGS: z
     .enum(["redacted", "digest", "full"], 'must be "redacted", "digest" or "full"')
     .prefault("redacted"),
-  JURISDICTION: z
-    .enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"')
-    .optional(),
+  JURISDICTION: z.enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"').optional(),
   ALLOWED_ORIGINS: origins.prefault(""),
   KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
   ADMIN_TOKEN: z

@@ -3,8 +3,8 @@
  * The Worker's entry: requests, the cron trigger, and the objects it exports.
  */
 import { createApp } from "./app.ts";
-import { logEvent } from "./ops/log.ts";
 import { readiness } from "./ops/health.ts";
+import { logEvent } from "./ops/log.ts";
 
 export { SessionObject } from "./session/session-object.ts";
 export { WorkspaceObject } from "./workspace/workspace-object.ts";

@@ -137,7 +137,9 @@ function ndjson(records: AuditSource): ReadableStream<Uint8Array> {
     async pull(controller) {
       const page = await records.page(after, PAGE_RECORDS);
       if (page.length > 0) {
-        controller.enqueue(encoder.encode(page.map((stored) => `${exportLine(stored)}\n`).join("")));
+        controller.enqueue(
+          encoder.encode(page.map((stored) => `${exportLine(stored)}\n`).join("")),
+        );
       }
       after = page.at(-1)?.seq ?? after;
       if (page.length < PAGE_RECORDS) controller.close();

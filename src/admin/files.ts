@@ -50,7 +50,10 @@ export const fileContent = defineRoute({
   summary: "The content of one version of a file",
   query: z.strictObject({
     ...filesQuery,
-    version: z.string().regex(/^\d{1,9}$/, "must be a whole number").transform(Number),
+    version: z
+      .string()
+      .regex(/^\d{1,9}$/, "must be a whole number")
+      .transform(Number),
   }),
   answer: z.object({
     path: z.string(),

@@ -4,14 +4,14 @@
  * OpenAPI document are made.
  */
 import { type Context, Hono } from "hono";
-import type { JsonObject } from "../mcp/ijson.ts";
-import { sha256Hex } from "../audit/hash-node.ts";
 import type { AppEnv } from "../app.ts";
+import { sha256Hex } from "../audit/hash-node.ts";
 import { digestsEqual } from "../edge/api-key.ts";
 import { authenticate, credentialOf } from "../edge/authenticate.ts";
 import { readJson } from "../edge/body.ts";
 import type { Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
+import type { JsonObject } from "../mcp/ijson.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { BOOTSTRAP, createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";

@@ -7,8 +7,8 @@ import { and, desc, eq, sql } from "drizzle-orm";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
 import { apiKeys } from "../db/d1.ts";
-import { forgetKey } from "../edge/authenticate.ts";
 import { mintKey } from "../edge/api-key.ts";
+import { forgetKey } from "../edge/authenticate.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { parseGlob } from "../policy/glob-syntax.ts";
 import { ROLES } from "../policy/roles.ts";
@@ -21,7 +21,10 @@ const HOUR_MS = 3_600_000;
 /** What the bootstrap credential is called where a principal is needed. */
 export const BOOTSTRAP = "admin:bootstrap";
 
-const name = z.string().min(1, "must have 1 to 128 characters").max(128, "must have 1 to 128 characters");
+const name = z
+  .string()
+  .min(1, "must have 1 to 128 characters")
+  .max(128, "must have 1 to 128 characters");
 const rootGlob = z.string().refine((glob) => parseGlob(glob, "root").ok, {
   error: "must be a glob of workspace roots, such as /srv/**",
 });
@@ -108,9 +111,7 @@ export const listKeys = defineRoute({
       .where(
         and(
           operator.id === BOOTSTRAP ? eq(apiKeys.role, "operator") : undefined,
-          created === undefined || id === undefined
-            ? undefined
-            : olderThan(created, id),
+          created === undefined || id === undefined ? undefined : olderThan(created, id),
         ),
       )
       .orderBy(desc(apiKeys.created_at), desc(apiKeys.id))

@@ -50,7 +50,11 @@ function operation(route: AdminRoute): JsonObject {
     parameters: [...parameters(route.params, "path"), ...parameters(route.query, "query")],
     ...(route.body === null
       ? {}
-      : { requestBody: { content: { "application/json": { schema: schemaOf(route.body, "input") } } } }),
+      : {
+          requestBody: {
+            content: { "application/json": { schema: schemaOf(route.body, "input") } },
+          },
+        }),
     responses: {
       [String(route.status)]: success(route),
       default: {

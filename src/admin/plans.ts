@@ -4,10 +4,10 @@
  * revoked, and each decision names its author and is recorded before and after.
  */
 import * as z from "zod";
-import { checkWorkspaceRoot } from "../policy/paths.ts";
-import { PLAN_STATES } from "../policy/plan.ts";
 import { workspaceStub } from "../objects.ts";
 import type { Decision } from "../policy/errors.ts";
+import { checkWorkspaceRoot } from "../policy/paths.ts";
+import { PLAN_STATES } from "../policy/plan.ts";
 import { recordChange } from "../session/ambient.ts";
 import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
 import type { PlanDetail, PlanSummary } from "../workspace/types.ts";
@@ -199,4 +199,3 @@ function isBefore(workspace: Workspace, other: Workspace): boolean {
     ? workspace.root < other.root
     : workspace.tenant < other.tenant;
 }
-

@@ -49,7 +49,13 @@ export async function ensureSecrets(stateDir: string): Promise<Secrets> {
       .filter((line) => line.trim() !== "" && !line.startsWith("#"))
       .map((line) => {
         const at = line.indexOf("=");
-        return [line.slice(0, at).trim(), line.slice(at + 1).trim().replace(/^"(.*)"$/, "$1")];
+        return [
+          line.slice(0, at).trim(),
+          line
+            .slice(at + 1)
+            .trim()
+            .replace(/^"(.*)"$/, "$1"),
+        ];
       }),
   );
   const secret = (name: (typeof SECRETS)[number]): string => {

@@ -153,7 +153,8 @@ async function waitUntilReady(url: string): Promise<void> {
       };
       for (const name of ["configuration", "deployment"]) {
         const check = checks?.[name];
-        if (check?.ok === false) throw new StartError(`The gateway did not start: ${check.message}.`);
+        if (check?.ok === false)
+          throw new StartError(`The gateway did not start: ${check.message}.`);
       }
       last = `it answers ${response.status}`;
     } catch (error) {
@@ -196,6 +197,8 @@ function banner(file: LocalFile, stateDir: string): string {
 try {
   process.exitCode = await start();
 } catch (error) {
-  console.error(error instanceof StartError || error instanceof Error ? error.message : String(error));
+  console.error(
+    error instanceof StartError || error instanceof Error ? error.message : String(error),
+  );
   process.exitCode = 1;
 }

@@ -5,11 +5,12 @@
  * reached.
  */
 import type { Config } from "../config.ts";
-import { initializeParamsSchema, initializeResult } from "../mcp/initialize.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
+import { initializeParamsSchema, initializeResult } from "../mcp/initialize.ts";
 import {
   classifyMessage,
   INVALID_PARAMS,
+  type RequestId,
   type RpcRequest,
   rpcError,
   rpcResult,
@@ -54,11 +55,10 @@ export async function postMcp(call: McpRequest): Promise<Response> {
   const accept = acceptsMcp(request.headers.get("accept"));
   if (!accept.ok) throw new HttpRefusal(406, "INVALID_ARGUMENT", accept.message);
   const payload = await readJson(request, config.maxBodyBytes);
-  refuse2026(payload);
-  checkVersionHeader(request.headers);
-  const answer = isInitialize(payload, request.headers)
-    ? await initialize(call, payload)
-    : await forward(call, payload);
+  const answer = await answerPayload(call, payload).catch((error: unknown) => {
+    if (error instanceof HttpRefusal) error.rpcId = idOf(payload);
+    throw error;
+  });
   if (answer.body === null) return new Response(null, { status: answer.status });
   return accept.prefer === "sse" && answer.status === 200
     ? new Response(sseEvent({ event: "message", data: answer.body }), {
@@ -102,6 +102,13 @@ type Answer = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
+async function answerPayload(call: McpRequest, payload: JsonValue): Promise<Answer> {
+  const { headers } = call.request;
+  refuse2026(payload);
+  checkVersionHeader(headers);
+  return isInitialize(payload, headers) ? initialize(call, payload) : forward(call, payload);
+}
+
 async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
   const sessionId = requireSessionId(call);
   const reply = await sessionStub(call.env, sessionId).handle({
@@ -118,18 +125,18 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
         503,
         "OVERLOADED",
         "A call of this session lost its answer, and the workspace cannot be asked about it yet.",
-        { headers: { "retry-after": String(UNSETTLED_RETRY_SECONDS) }, rpcId: idOf(payload) },
+        { headers: { "retry-after": String(UNSETTLED_RETRY_SECONDS) } },
       );
     case "overloaded":
       throw new HttpRefusal(
         503,
         "OVERLOADED",
         "This session has too many records that are not archived yet. Try again later.",
-        { headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) }, rpcId: idOf(payload) },
+        { headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) } },
       );
     case "absent":
     case "foreign":
-      throw await notFound(call, sessionId, reply.kind, attemptOf(payload), payload);
+      throw await notFound(call, sessionId, reply.kind, attemptOf(payload));
   }
 }
 
@@ -196,7 +203,7 @@ function requireSessionId({ request, config }: McpRequest): string {
       "Mcp-Session-Id is missing: send initialize first, and then the id that it answered with.",
     );
   }
-  if (!isMintedSessionId(config.sessionIdKey, sessionId)) throw sessionNotFound(null);
+  if (!isMintedSessionId(config.sessionIdKey, sessionId)) throw sessionNotFound();
   return sessionId;
 }
 
@@ -206,7 +213,6 @@ async function notFound(
   sessionId: string,
   why: "absent" | "foreign",
   attempt: { method: string | null; tool: string | null },
-  payload: JsonValue = null,
 ): Promise<HttpRefusal> {
   call.log({ ...attempt, error_code: "SESSION_NOT_FOUND", session_id: sessionId });
   if (why === "foreign") {
@@ -220,15 +226,14 @@ async function notFound(
       context: { method: attempt.method, attempted_session: sessionId },
     });
   }
-  return sessionNotFound(payload);
+  return sessionNotFound();
 }
 
-function sessionNotFound(payload: JsonValue): HttpRefusal {
+function sessionNotFound(): HttpRefusal {
   return new HttpRefusal(
     404,
     "SESSION_NOT_FOUND",
     "There is no such session. Send initialize to open a new one.",
-    { rpcId: idOf(payload) },
   );
 }
 
@@ -248,7 +253,6 @@ function refuse2026(payload: JsonValue): void {
     `Protocol version ${era.version} is not supported yet.`,
     {
       rpcCode: UNSUPPORTED_VERSION,
-      rpcId: idOf(payload),
       data: { supported: [...VERSIONS_2025], requested: era.version },
     },
   );
@@ -264,7 +268,7 @@ function checkVersionHeader(headers: Headers): void {
   );
 }
 
-function idOf(payload: JsonValue) {
+function idOf(payload: JsonValue): RequestId | null {
   const classified = Array.isArray(payload) ? null : classifyMessage(payload);
   if (classified === null) return null;
   if (classified.kind === "request") return classified.message.id;

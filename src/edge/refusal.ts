@@ -28,7 +28,8 @@ export class HttpRefusal extends Error {
   readonly headers: Readonly<Record<string, string>>;
   /** A code of JSON-RPC or MCP that goes before the gateway's own. */
   readonly rpcCode: number | null;
-  readonly rpcId: RequestId | null;
+  /** The id of the request that is refused, where one was read. */
+  rpcId: RequestId | null = null;
   readonly data: Readonly<Record<string, string | string[]>>;
 
   constructor(
@@ -38,7 +39,6 @@ export class HttpRefusal extends Error {
     options: {
       headers?: Record<string, string>;
       rpcCode?: number;
-      rpcId?: RequestId | null;
       data?: Record<string, string | string[]>;
     } = {},
   ) {
@@ -47,7 +47,6 @@ export class HttpRefusal extends Error {
     this.code = code;
     this.headers = options.headers ?? {};
     this.rpcCode = options.rpcCode ?? null;
-    this.rpcId = options.rpcId ?? null;
     this.data = options.data ?? {};
   }
 }

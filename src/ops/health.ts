@@ -4,8 +4,8 @@
  * every part that a call needs. Neither shows a secret or an address.
  */
 import { loadConfig } from "../config.ts";
-import { checkDeployment } from "./deployment.ts";
 import { VERSION } from "../version.ts";
+import { checkDeployment } from "./deployment.ts";
 
 let startedAt: number | null = null;
 

@@ -8,6 +8,7 @@ import type { Principal } from "../edge/principal.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
 import {
   classifyMessage,
+  INVALID_PARAMS,
   INVALID_REQUEST,
   METHOD_NOT_FOUND,
   type RequestId,
@@ -16,7 +17,7 @@ import {
 } from "../mcp/jsonrpc.ts";
 import { rpcResultBody } from "../mcp/tool-result.ts";
 import { isSupported2025, supportsBatch } from "../mcp/versions.ts";
-import { listTools } from "../tools/index.ts";
+import { toolListText } from "../tools/index.ts";
 import type { Call, CallLog, Reply } from "./state.ts";
 import { type Answered, type CallRuntime, callTool } from "./tool-call.ts";
 
@@ -45,7 +46,7 @@ async function dispatchMessage(
     case "response":
       return accepted(null);
     case "invalid":
-      return rejected(classified.id, classified.message);
+      return rejected(call, classified.id, classified.message);
   }
 }
 
@@ -56,14 +57,18 @@ async function dispatchBatch(
 ): Promise<Reply> {
   const version = runtime.state().protocol_version ?? "";
   if (!isSupported2025(version) || !supportsBatch(version)) {
-    return rejected(null, `Batches were removed from MCP; this session speaks ${version}.`);
+    return rejected(call, null, `Batches were removed from MCP; this session speaks ${version}.`);
   }
   if (batch.length === 0 || batch.length > MAX_BATCH) {
-    return rejected(null, `A batch holds from 1 to ${MAX_BATCH} messages; this one ${batch.length}.`);
+    return rejected(
+      call,
+      null,
+      `A batch holds from 1 to ${MAX_BATCH} messages; this one ${batch.length}.`,
+    );
   }
   const messages = batch.map(classifyMessage);
   if (messages.some((m) => m.kind === "request" && m.message.method === "initialize")) {
-    return rejected(null, "initialize must not be part of a batch.");
+    return rejected(call, null, "initialize must not be part of a batch.");
   }
   const bodies: string[] = [];
   // One after the other: the chain then has the order of the batch.
@@ -90,8 +95,10 @@ async function answerRequest(
     case "ping":
       return { body: rpcResultBody(request.id, "{}"), log };
     case "tools/list": {
-      const tools = listTools(runtime.state().role);
-      return { body: rpcResultBody(request.id, JSON.stringify({ tools })), log };
+      if (request.params?.cursor !== undefined) {
+        return failed(request.id, INVALID_PARAMS, "The list has one page and no cursor.", log);
+      }
+      return { body: rpcResultBody(request.id, toolListText(runtime.state().role)), log };
     }
     case "tools/call":
       return callTool(runtime, request, call.principal, call.requestId);
@@ -110,8 +117,9 @@ function accepted(method: string | null): Reply {
   return { kind: "reply", status: 202, body: null, log: logOf(method) };
 }
 
-function rejected(id: RequestId | null, message: string): Reply {
-  const body = JSON.stringify(rpcError(id, INVALID_REQUEST, message));
+function rejected(call: Call, id: RequestId | null, message: string): Reply {
+  const data = { code: "INVALID_ARGUMENT", request_id: call.requestId };
+  const body = JSON.stringify(rpcError(id, INVALID_REQUEST, message, data));
   return { kind: "reply", status: 400, body, log: logOf(null) };
 }
 

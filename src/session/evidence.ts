@@ -3,7 +3,7 @@
  * A session's records for readers: from the session's object while it holds
  * them, from the archive after that.
  */
-import { type AuditRecord, type StoredRecord, recordSchema } from "../audit/record.ts";
+import { type AuditRecord, recordSchema, type StoredRecord } from "../audit/record.ts";
 import { readArchive, readSessionRow } from "../audit/sinks/d1.ts";
 import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
@@ -75,5 +75,7 @@ export function parseStoredRecord(stored: StoredRecord): AuditRecord {
 export function mayAudit(caller: Principal, { session }: AuditSource): boolean {
   if (session.tenant !== caller.tenant) return false;
   if (caller.workspaces === null) return true;
-  return session.workspace_root !== null && matchesAnyRoot(caller.workspaces, session.workspace_root);
+  return (
+    session.workspace_root !== null && matchesAnyRoot(caller.workspaces, session.workspace_root)
+  );
 }

@@ -7,10 +7,10 @@
  */
 import { archiveToD1 } from "../audit/sinks/d1.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
-import { recordTimestamp } from "./ledger.ts";
 import { logEvent } from "../ops/log.ts";
-import type { SessionStatus } from "./state.ts";
+import { recordTimestamp } from "./ledger.ts";
 import type { Schedule } from "./schedule.ts";
+import type { SessionStatus } from "./state.ts";
 import type { SessionStore, SinkName, SinkState } from "./store.ts";
 
 const ARCHIVE_BATCH_RECORDS = 500;

@@ -7,8 +7,9 @@
  * Layout: 48 bits Unix time in ms, random bits, and in the last 40 bits a
  * truncated HMAC of all that stands before them.
  */
-import { hmacSha256 } from "../audit/hash-node.ts";
+
 import type { Sha256Hex } from "../audit/hash.ts";
+import { hmacSha256 } from "../audit/hash-node.ts";
 
 const DAY_MS = 86_400_000;
 const MAC_AT = 11;

@@ -5,8 +5,8 @@
  * let a second call append to the same head, and the chain would fork.
  */
 import * as z from "zod";
-import { type Head, appendRecord, argsStoredHash, emptyHead } from "../audit/chain.ts";
 import { canonicalJson } from "../audit/canonical.ts";
+import { appendRecord, argsStoredHash, emptyHead, type Head } from "../audit/chain.ts";
 import { hmacSha256Hex, sha256Hex } from "../audit/hash-node.ts";
 import type { JsonObject } from "../audit/record.ts";
 import { storeArgs } from "../audit/redact.ts";
@@ -98,7 +98,8 @@ export class Ledger {
         role: state.role,
         event: entry.event,
         tool: entry.tool ?? null,
-        workspace_root: entry.workspace_root === undefined ? state.workspace_root : entry.workspace_root,
+        workspace_root:
+          entry.workspace_root === undefined ? state.workspace_root : entry.workspace_root,
         plan_hash: entry.plan_hash ?? null,
         result: entry.result,
         error_code: entry.error_code ?? null,

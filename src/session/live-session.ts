@@ -7,7 +7,7 @@ import { deriveSealKey, unwrapSessionKey } from "../audit/seal.ts";
 import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { workspaceStub } from "../objects.ts";
-import { type Decision, allow, refuse } from "../policy/errors.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 import type { ToolContext } from "../tools/tool.ts";
 import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
 import {
@@ -75,7 +75,8 @@ export class LiveSession {
     this.#lost = store.openIntents();
     this.#unsegmented = store.textAfter(store.sink("segments").cursor);
     const last = store.lastRecord();
-    const recorded = last === null ? Date.parse(state.created_at) : Date.parse(recordTimestamp(last.line));
+    const recorded =
+      last === null ? Date.parse(state.created_at) : Date.parse(recordTimestamp(last.line));
     const idleAt = this.#schedule.at("idle");
     this.#lastSeen =
       idleAt === null || state.era === "ambient"

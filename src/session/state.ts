@@ -50,7 +50,12 @@ export type Absent = { readonly kind: "absent" | "foreign" };
 
 export type Reply =
   /** A body to send as it is, or none for 202. */
-  | { readonly kind: "reply"; readonly status: 200 | 202 | 400; readonly body: string | null; readonly log: CallLog }
+  | {
+      readonly kind: "reply";
+      readonly status: 200 | 202 | 400;
+      readonly body: string | null;
+      readonly log: CallLog;
+    }
   /** Too many records wait for the sinks. */
   | { readonly kind: "overloaded" }
   /** An intent of an earlier life cannot be settled yet. */

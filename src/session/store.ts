@@ -77,8 +77,9 @@ export class SessionStore {
 
   lastRecord(): StoredRecord | null {
     return (
-      this.#sql.exec<StoredRecord>("SELECT * FROM records ORDER BY seq DESC LIMIT 1").toArray()[0] ??
-      null
+      this.#sql
+        .exec<StoredRecord>("SELECT * FROM records ORDER BY seq DESC LIMIT 1")
+        .toArray()[0] ?? null
     );
   }
 
@@ -112,12 +113,14 @@ export class SessionStore {
 
   /** Characters of record text after `afterSeq`: how much a segment would hold. */
   textAfter(afterSeq: number): number {
-    return this.#sql
-      .exec<{ chars: number | null }>(
-        "SELECT sum(length(line) + coalesce(length(args), 0)) AS chars FROM records WHERE seq > ?",
-        afterSeq,
-      )
-      .one().chars ?? 0;
+    return (
+      this.#sql
+        .exec<{ chars: number | null }>(
+          "SELECT sum(length(line) + coalesce(length(args), 0)) AS chars FROM records WHERE seq > ?",
+          afterSeq,
+        )
+        .one().chars ?? 0
+    );
   }
 
   // ── intents ─────────────────────────────────────────────────────────────

@@ -7,11 +7,7 @@
 import { canonicalJson } from "../audit/canonical.ts";
 import type { JsonObject } from "../audit/record.ts";
 import type { Principal } from "../edge/principal.ts";
-import {
-  INVALID_PARAMS,
-  type RpcRequest,
-  rpcError,
-} from "../mcp/jsonrpc.ts";
+import { INVALID_PARAMS, type RpcRequest, rpcError } from "../mcp/jsonrpc.ts";
 import { okResult, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode, Refusal } from "../policy/errors.ts";
@@ -200,7 +196,8 @@ async function settleFailure(
 
 const UNKNOWN: Refusal = {
   code: "OUTCOME_UNKNOWN",
-  message: "The answer was lost on the way: the change may have been made. Read before you repeat it.",
+  message:
+    "The answer was lost on the way: the change may have been made. Read before you repeat it.",
 };
 
 /** Runs a tool; a throw becomes a refusal that says nothing of the inside. */

@@ -7,10 +7,10 @@ import * as z from "zod";
 import { type AuditRecord, exportLine, type StoredRecord } from "../audit/record.ts";
 import { createVerifier } from "../audit/verify.ts";
 import { workspaceStub } from "../objects.ts";
-import { type Decision, allow, refuse } from "../policy/errors.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { PAGE_RECORDS, parseStoredRecord } from "../session/evidence.ts";
-import { type ToolContext, answer, defineTool, refused } from "./tool.ts";
 import { replay } from "./replay.ts";
+import { answer, defineTool, refused, type ToolContext } from "./tool.ts";
 
 /** Few by default: an entry is about a kilobyte, and an agent reads every one. */
 const DEFAULT_ENTRIES = 20;
@@ -40,7 +40,10 @@ async function subject(
     return allow({ ...state, page: async (after, limit) => context.records(after, limit) });
   }
   if (caller.role !== "auditor") {
-    return refuse("ROLE_FORBIDDEN", "Only an auditor may name another session. Leave audit_session_id out.");
+    return refuse(
+      "ROLE_FORBIDDEN",
+      "Only an auditor may name another session. Leave audit_session_id out.",
+    );
   }
   const source = await context.audited(auditedId);
   if (!source.ok) return source;
@@ -144,8 +147,14 @@ export const verifyWorkspaceIntegrity = defineTool({
     for (const root of roots) {
       const workspace = workspaceStub(context.env, tenant, root);
       const integrity = await workspace.integrity(tenant);
-      files = { ok: files.ok && integrity.files.ok, checked: files.checked + integrity.files.checked };
-      plans = { ok: plans.ok && integrity.plans.ok, checked: plans.checked + integrity.plans.checked };
+      files = {
+        ok: files.ok && integrity.files.ok,
+        checked: files.checked + integrity.files.checked,
+      };
+      plans = {
+        ok: plans.ok && integrity.plans.ok,
+        checked: plans.checked + integrity.plans.checked,
+      };
       for (const finding of integrity.findings) found.push({ part: "workspace", ...finding });
       const journal = await readJournal(workspace, session_id);
       for (const message of compareEffects(effects.get(root) ?? new Map(), journal)) {

@@ -2,7 +2,7 @@
  * @module
  * Opaque cursors: base64url of the place to go on after.
  */
-import { type Decision, allow, refuse } from "../policy/errors.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 
 export function encodeCursor(place: string): string {
   return Buffer.from(place, "utf8").toString("base64url");

@@ -3,18 +3,21 @@
  * The tools that read and change the files of a workspace.
  */
 import * as z from "zod";
+import type { JsonObject } from "../audit/record.ts";
 import type { Decision, Refusal } from "../policy/errors.ts";
 import { checkPath, checkPrefix } from "../policy/paths.ts";
-import type { JsonObject } from "../audit/record.ts";
 import type { Approval, Effect, Origin } from "../workspace/types.ts";
-import { type ToolContext, answer, defineTool, refused } from "./tool.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
+import { answer, defineTool, refused, type ToolContext } from "./tool.ts";
 
 const LIST_PAGE = 200;
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
 const expectedSha256 = z
-  .union([sha256, z.literal("")], 'must be 64 lowercase hex digits, or "" for a file that must not exist yet')
+  .union(
+    [sha256, z.literal("")],
+    'must be 64 lowercase hex digits, or "" for a file that must not exist yet',
+  )
   .optional()
   .describe('SHA-256 that the file must have now; "" when it must not exist yet.');
 const planHash = sha256.optional().describe("The approved plan; the session's own when left out.");
@@ -192,7 +195,9 @@ function changeOf(
     origin,
     tool,
     args: Object.fromEntries(
-      Object.entries(args).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+      Object.entries(args).filter(
+        (entry): entry is [string, string] => typeof entry[1] === "string",
+      ),
     ),
     path: args.path,
     plan_hash,
@@ -208,4 +213,3 @@ function effectContext(effect: Effect, approval: Approval): JsonObject {
 function isBase64(text: string): boolean {
   return text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
 }
-

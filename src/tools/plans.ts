@@ -6,7 +6,7 @@
 import * as z from "zod";
 import { canonicalJson } from "../audit/canonical.ts";
 import { lintPlan as lint } from "../policy/lint.ts";
-import { PLAN_STATES, planHash, parsePlan } from "../policy/plan.ts";
+import { PLAN_STATES, parsePlan, planHash } from "../policy/plan.ts";
 import { answer, defineTool, refused } from "./tool.ts";
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
@@ -40,7 +40,10 @@ export const savePlan = defineTool({
     return {
       code: "INVALID_ARGUMENT",
       message: `The plan was not saved. ${errors
-        .map((found) => `${found.code} at ${found.path === "" ? "the plan" : found.path}: ${found.message}`)
+        .map(
+          (found) =>
+            `${found.code} at ${found.path === "" ? "the plan" : found.path}: ${found.message}`,
+        )
         .join(" ")}`,
     };
   },

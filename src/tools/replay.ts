@@ -9,7 +9,7 @@ import { compilePlan, describeEffectOutside } from "../policy/decide.ts";
 import { parsePlan } from "../policy/plan.ts";
 import { PAGE_RECORDS, parseStoredRecord } from "../session/evidence.ts";
 import { effectSchema } from "../workspace/types.ts";
-import { type ToolAnswer, type ToolContext, answer, refused } from "./tool.ts";
+import { answer, refused, type ToolAnswer, type ToolContext } from "./tool.ts";
 
 /** Actions of one answer; `next_seq_start` goes on from there. */
 const MAX_ACTIONS = 500;

@@ -3,9 +3,9 @@
  * The tool that binds a session to a workspace, and to a plan when one is named.
  */
 import * as z from "zod";
+import { workspaceStub } from "../objects.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
 import { checkWorkspaceRoot } from "../policy/paths.ts";
-import { workspaceStub } from "../objects.ts";
 import { answer, defineTool, refused } from "./tool.ts";
 
 export const beginSession = defineTool({

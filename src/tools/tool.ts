@@ -7,7 +7,7 @@ import * as z from "zod";
 import { canonicalJson } from "../audit/canonical.ts";
 import type { JsonObject, StoredRecord } from "../audit/record.ts";
 import type { Principal } from "../edge/principal.ts";
-import { type Decision, type Refusal, allow, refuse } from "../policy/errors.ts";
+import { allow, type Decision, type Refusal, refuse } from "../policy/errors.ts";
 import type { Role } from "../policy/roles.ts";
 import type { AuditSource } from "../session/evidence.ts";
 import type { SessionState } from "../session/state.ts";

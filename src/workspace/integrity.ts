@@ -21,7 +21,9 @@ export async function checkIntegrity(
   const files: IntegrityFinding[] = [];
   const plans: IntegrityFinding[] = [];
   let checked = 0;
-  for (const { path } of sql.exec<{ path: string }>("SELECT path FROM files ORDER BY path").toArray()) {
+  for (const { path } of sql
+    .exec<{ path: string }>("SELECT path FROM files ORDER BY path")
+    .toArray()) {
     checked += 1;
     const finding = await checkFile(sql, bucket, tenant, path);
     if (finding !== null) files.push(finding);
@@ -63,7 +65,10 @@ async function checkFile(
 ): Promise<IntegrityFinding | null> {
   const stored = readContent(sql, path, null);
   if (stored === null) {
-    return { code: "FILE_WITHOUT_VERSION", message: `The file ${path} names a version that is not there.` };
+    return {
+      code: "FILE_WITHOUT_VERSION",
+      message: `The file ${path} names a version that is not there.`,
+    };
   }
   const { content } = stored;
   if (content === null) {
@@ -71,7 +76,10 @@ async function checkFile(
       await getBlob(bucket, tenant, stored.sha256);
       return null;
     } catch (error) {
-      return { code: "CONTENT_MISSING", message: `${path}: ${error instanceof Error ? error.message : error}` };
+      return {
+        code: "CONTENT_MISSING",
+        message: `${path}: ${error instanceof Error ? error.message : error}`,
+      };
     }
   }
   const bytes = typeof content === "string" ? Buffer.from(content, "utf8") : Buffer.from(content);

@@ -4,12 +4,12 @@
  * hash; only its state moves: proposed → approved → revoked, which is final.
  * Expiry is not stored, it follows from the clock.
  */
-import { type Decision, allow, refuse } from "../policy/errors.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 import {
   type ApprovalState,
+  effectiveStatus,
   type Plan,
   type PlanStatus,
-  effectiveStatus,
   parsePlan,
 } from "../policy/plan.ts";
 import type { PlanDetail, PlanSummary } from "./types.ts";
@@ -84,9 +84,13 @@ export function approvePlan(
   const plan = storedPlan(row);
   const status = effectiveStatus(approvalState(row), plan, nowMs);
   if (status === "approved") return allow(row);
-  const planEnd = plan.expires_at === undefined ? Number.POSITIVE_INFINITY : Date.parse(plan.expires_at);
+  const planEnd =
+    plan.expires_at === undefined ? Number.POSITIVE_INFINITY : Date.parse(plan.expires_at);
   if (planEnd <= nowMs) {
-    return refuse("PLAN_EXPIRED", `The plan itself ended at ${plan.expires_at}. Have a new one saved.`);
+    return refuse(
+      "PLAN_EXPIRED",
+      `The plan itself ended at ${plan.expires_at}. Have a new one saved.`,
+    );
   }
   sql.exec(
     `UPDATE plans SET status = 'approved', approved_by = ?, approved_at = ?,

@@ -16,24 +16,24 @@ import { DurableObject } from "cloudflare:workers";
 import { createHash } from "node:crypto";
 import { requireConfig } from "../config.ts";
 import { type CompiledPlan, compilePlan, decidePlannedCall, decideRead } from "../policy/decide.ts";
-import { type Decision, allow, refuse } from "../policy/errors.ts";
-import { type PlanStatus, effectiveStatus } from "../policy/plan.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
+import { effectiveStatus, type PlanStatus } from "../policy/plan.ts";
 import { getBlob, putBlob } from "./blobs.ts";
 import {
-  type StoredContent,
   addVersion,
   currentFile,
   fileHistory,
   listFiles,
   readContent,
+  type StoredContent,
 } from "./files.ts";
 import { checkIntegrity } from "./integrity.ts";
 import {
-  type PlanRow,
   approvalState,
   approvePlan,
   listPlans,
   noSuchPlan,
+  type PlanRow,
   planDetail,
   planRow,
   planSummary,
@@ -50,6 +50,7 @@ import {
   type FileEntry,
   type FileVersion,
   type JournalOutcome,
+  journalOutcomeSchema,
   type Origin,
   type PlanDetail,
   type PlanSummary,
@@ -57,7 +58,6 @@ import {
   type WorkspaceIntegrity,
   type WorkspaceName,
   type WriteInput,
-  journalOutcomeSchema,
 } from "./types.ts";
 
 const REGISTER_RETRY_MS = 5_000;
@@ -126,11 +126,7 @@ export class WorkspaceObject extends DurableObject<Env> {
   }
 
   /** One version of a file, for an operator: old versions stay readable. */
-  async readVersion(
-    tenant: string,
-    path: string,
-    version: number,
-  ): Promise<Decision<FileContent>> {
+  async readVersion(tenant: string, path: string, version: number): Promise<Decision<FileContent>> {
     const stored = this.#exists ? readContent(this.#sql, path, version) : null;
     if (stored === null) {
       return refuse("NOT_FOUND", `There is no version ${version} of ${path} in this workspace.`);
@@ -244,7 +240,10 @@ export class WorkspaceObject extends DurableObject<Env> {
         limit,
       )
       .toArray()
-      .map((row) => ({ seq: row.seq, outcome: journalOutcomeSchema.parse(JSON.parse(row.outcome)) }));
+      .map((row) => ({
+        seq: row.seq,
+        outcome: journalOutcomeSchema.parse(JSON.parse(row.outcome)),
+      }));
   }
 
   // ── plans ───────────────────────────────────────────────────────────────
@@ -363,7 +362,11 @@ export class WorkspaceObject extends DurableObject<Env> {
       this.#sql.exec("UPDATE facts SET registered = 1");
     } catch (error) {
       console.error(
-        JSON.stringify({ level: "error", event: "workspace_register_failed", error: String(error) }),
+        JSON.stringify({
+          level: "error",
+          event: "workspace_register_failed",
+          error: String(error),
+        }),
       );
       await this.ctx.storage.setAlarm(Date.now() + REGISTER_RETRY_MS);
     }
@@ -421,7 +424,11 @@ export class WorkspaceObject extends DurableObject<Env> {
 
   #refused(origin: Origin): Decision<never> | null {
     const refused = this.#sql
-      .exec("SELECT 1 FROM refusals WHERE session_id = ? AND seq = ?", origin.session_id, origin.seq)
+      .exec(
+        "SELECT 1 FROM refusals WHERE session_id = ? AND seq = ?",
+        origin.session_id,
+        origin.seq,
+      )
       .toArray();
     return refused.length === 0
       ? null
@@ -514,7 +521,9 @@ export class WorkspaceObject extends DurableObject<Env> {
   #announce(): void {
     if (this.#announced || !this.#exists) return;
     this.#announced = true;
-    const facts = this.#sql.exec<{ registered: number }>("SELECT registered FROM facts").toArray()[0];
+    const facts = this.#sql
+      .exec<{ registered: number }>("SELECT registered FROM facts")
+      .toArray()[0];
     if (facts?.registered === 0) void this.ctx.storage.setAlarm(Date.now());
   }
 }
