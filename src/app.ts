@@ -118,7 +118,7 @@ function broken(c: Context<AppEnv>, message: string): Response {
 async function fitDeployment(c: Context<AppEnv>, next: () => Promise<void>): Promise<void> {
   let check: Awaited<ReturnType<typeof checkDeployment>>;
   try {
-    check = await checkDeployment(c.env.ARCHIVE_DB, c.var.config, Date.now());
+    check = await checkDeployment(c.env, c.var.config, Date.now());
   } catch (error) {
     logEvent("error", "deployment_unreadable", { error: String(error) });
     throw new HttpRefusal(503, "OVERLOADED", "The archive does not answer. Try again.", {

@@ -9,7 +9,7 @@ import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 
-const SECRETS = ["ADMIN_TOKEN", "LOG_SIGNING_KEY", "SECRETS_KEY"] as const;
+export const SECRETS = ["ADMIN_TOKEN", "LOG_SIGNING_KEY", "SECRETS_KEY"] as const;
 const SECRET_FORM = /^[A-Za-z0-9+/]{43}=$/;
 
 export const LOCAL_ROLES = ["operator", "antigravity", "windsurf", "auditor"] as const;

@@ -3,9 +3,12 @@
  * `npm start`: the gateway on this machine, everything local and persistent.
  * Idempotent: what is there is used, what is missing is made.
  */
+import type { ChildProcess } from "node:child_process";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import * as z from "zod";
 import { ensureKeys } from "./local-keys.ts";
 import {
   ensureSecrets,
@@ -22,6 +25,12 @@ const HOST = "127.0.0.1";
 const DEFAULT_PORT = 8787;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 150;
+
+const readinessAnswer = z.object({
+  checks: z
+    .record(z.string(), z.object({ ok: z.boolean(), message: z.string().optional() }))
+    .optional(),
+});
 
 type Options = { port: number; stateDir: string; vars: string[] };
 
@@ -62,99 +71,125 @@ async function requireFreePort(port: number): Promise<void> {
 }
 
 async function start(): Promise<number> {
-  const { port, stateDir, vars } = readOptions();
+  const options = readOptions();
+  const { port, stateDir } = options;
   await requireFreePort(port);
   const secrets = await ensureSecrets(stateDir);
-  await runWrangler(
-    ["d1", "migrations", "apply", "ARCHIVE_DB", "--local", "--persist-to", stateDir],
-    stateDir,
-  );
 
-  const gateway = startWrangler(
+  let current: ChildProcess | null = null;
+  let stopping = false;
+  const stop = () => {
+    stopping = true;
+    if (current !== null) void stopGroup(current, "SIGTERM");
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
+  const launched = (gateway: Gateway): Gateway => {
+    current = gateway.child;
+    if (stopping) stop();
+    return gateway;
+  };
+
+  try {
+    await runWrangler(
+      ["d1", "migrations", "apply", "ARCHIVE_DB", "--local", "--persist-to", stateDir],
+      stateDir,
+    );
+    const url = `http://${HOST}:${port}`;
+    const foreignHost = hostOf(options.vars) !== null && hostOf(options.vars) !== new URL(url).host;
+    // A gateway for another host does not answer here: its keys are made before it is one.
+    const vars = options.vars.filter((pair) => !foreignHost || !pair.startsWith(PUBLIC_URL));
+    let gateway = launched(launch(options, vars));
+    await Promise.race([waitUntilReady(url), gateway.failed]);
+    const keys = await Promise.race([
+      ensureKeys(url, secrets.ADMIN_TOKEN, await readLocalKeys(stateDir)),
+      gateway.failed,
+    ]);
+    const file: LocalFile = { url, admin_token: secrets.ADMIN_TOKEN, keys };
+    await writeLocalFile(stateDir, file);
+    if (foreignHost) {
+      await stopGroup(gateway.child, "SIGTERM");
+      if (stopping) return 0;
+      gateway = launched(launch(options, options.vars));
+      await Promise.race([waitUntilReady(url, true), gateway.failed]);
+    }
+    console.log(banner(file, stateDir));
+    gateway.showOutput();
+    const code = await exitOf(gateway.child);
+    return stopping ? 0 : code === 0 ? 1 : code;
+  } catch (error) {
+    if (current !== null) await stopGroup(current, "SIGTERM");
+    if (stopping) return 0;
+    throw error;
+  }
+}
+
+const PUBLIC_URL = "PUBLIC_URL:";
+
+/** The host of the PUBLIC_URL among the variables, or null; what is no URL is the gateway's to refuse. */
+function hostOf(vars: readonly string[]): string | null {
+  const value = vars.findLast((pair) => pair.startsWith(PUBLIC_URL))?.slice(PUBLIC_URL.length);
+  return value !== undefined && URL.canParse(value) ? new URL(value).host : null;
+}
+
+type Gateway = {
+  readonly child: ChildProcess;
+  /** Rejects with the reason when the process ends. */
+  readonly failed: Promise<never>;
+  /** From here on the output is the gateway's log; until then it only explains a failure. */
+  readonly showOutput: () => void;
+};
+
+function launch({ port, stateDir }: Options, vars: readonly string[]): Gateway {
+  const child = startWrangler(
     [
       "dev",
-      "--ip",
-      HOST,
-      "--port",
-      String(port),
-      "--inspector-port",
-      "0",
-      "--persist-to",
-      stateDir,
-      "--env-file",
-      secretsPath(stateDir),
+      ...["--ip", HOST, "--port", String(port), "--inspector-port", "0"],
+      ...["--persist-to", stateDir, "--env-file", secretsPath(stateDir)],
       "--show-interactive-dev-session=false",
       ...vars.flatMap((pair) => ["--var", pair]),
     ],
     stateDir,
   );
-  let output = "";
-  let started = false;
-  const read = (chunk: Buffer) => {
-    // Once it runs, its logs are the gateway's; before that they only explain a failure.
-    if (started) process.stdout.write(gatewayLines(chunk));
-    else output += chunk;
-  };
-  gateway.stdout?.on("data", read);
-  gateway.stderr?.on("data", read);
-
-  let stopping = false;
-  const stop = () => {
-    stopping = true;
-    void stopGroup(gateway, "SIGTERM");
-  };
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
-  process.once("SIGHUP", stop);
-
-  try {
-    const url = `http://${HOST}:${port}`;
-    const exited = exitOf(gateway).then(() => {
-      throw new StartError(`The gateway did not start: ${lastLines(output)}`);
+  let early = "";
+  let shown = false;
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream === null) continue;
+    createInterface({ input: stream }).on("line", (line) => {
+      if (!shown) early += `${line}\n`;
+      // wrangler's own line about each request says less than the gateway's.
+      else if (line !== "" && !line.includes("[wrangler:info]")) console.log(line);
     });
-    await Promise.race([waitUntilReady(url), exited]);
-    const keys = await Promise.race([
-      ensureKeys(url, secrets.ADMIN_TOKEN, await readLocalKeys(stateDir)),
-      exited,
-    ]);
-    const file: LocalFile = { url, admin_token: secrets.ADMIN_TOKEN, keys };
-    await writeLocalFile(stateDir, file);
-    console.log(banner(file, stateDir));
-    started = true;
-    exited.catch(() => undefined);
-  } catch (error) {
-    await stopGroup(gateway, "SIGTERM");
-    if (stopping) return 0;
-    throw error;
   }
-  const code = await exitOf(gateway);
-  return stopping ? 0 : code === 0 ? 1 : code;
+  const failed = exitOf(child).then(() => {
+    throw new StartError(`The gateway did not start: ${lastLines(early)}`);
+  });
+  // Once it runs, its end is waited for elsewhere.
+  failed.catch(() => undefined);
+  return {
+    child,
+    failed,
+    showOutput: () => {
+      shown = true;
+    },
+  };
 }
 
-/** wrangler's own line about each request says less than the gateway's. */
-function gatewayLines(chunk: Buffer): string {
-  return chunk
-    .toString()
-    .split("\n")
-    .filter((line) => !line.includes("[wrangler:info]"))
-    .join("\n");
-}
-
-/** Ready, or a reason why it never will be: a check of its own that says what is wrong. */
-async function waitUntilReady(url: string): Promise<void> {
+/**
+ * Waits until the gateway is ready; throws with what a check says of why it never will be. One that
+ * answers for another host is ready when it says so.
+ */
+async function waitUntilReady(url: string, foreignHost = false): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   let last = "it does not answer";
   while (Date.now() < deadline) {
     try {
       const response = await fetch(`${url}/health/ready`);
-      if (response.status === 200) return;
-      const { checks } = (await response.json()) as {
-        checks?: Record<string, { ok: boolean; message?: string }>;
-      };
-      for (const name of ["configuration", "deployment"]) {
-        const check = checks?.[name];
-        if (check?.ok === false)
+      if (response.status === 200 || (foreignHost && response.status === 421)) return;
+      const { checks } = readinessAnswer.parse(await response.json());
+      for (const check of [checks?.configuration, checks?.deployment]) {
+        if (check?.ok === false) {
           throw new StartError(`The gateway did not start: ${check.message}.`);
+        }
       }
       last = `it answers ${response.status}`;
     } catch (error) {

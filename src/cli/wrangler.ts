@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
+import { SECRETS } from "./local-state.ts";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
 const CLI = join(ROOT, "node_modules", "wrangler", "wrangler-dist", "cli.js");
@@ -12,7 +13,7 @@ const LEAVE_WITH_PARENT = new URL("./leave-with-parent.mjs", import.meta.url).hr
 
 /** Nothing is asked, nothing is reported, nothing is fetched; local tracing costs more than the gateway does. */
 function offlineEnv(stateDir: string): NodeJS.ProcessEnv {
-  return {
+  const env = {
     ...process.env,
     CI: "1",
     CLOUDFLARE_CF_FETCH_ENABLED: "false",
@@ -26,6 +27,9 @@ function offlineEnv(stateDir: string): NodeJS.ProcessEnv {
     X_LOCAL_EXPLORER: "false",
     NO_UPDATE_NOTIFIER: "1",
   };
+  // wrangler would prefer a secret of the shell to the one that belongs to the state.
+  for (const secret of SECRETS) Reflect.deleteProperty(env, secret);
+  return env;
 }
 
 /** Starts a wrangler that stays, such as `wrangler dev`; its output is the caller's to read. */

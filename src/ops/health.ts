@@ -45,7 +45,7 @@ export async function readiness(env: Env): Promise<Readiness> {
     }),
     timed("the deployment's facts cannot be read", async () => {
       if (!loaded.ok) return "the configuration is broken";
-      const check = await checkDeployment(env.ARCHIVE_DB, loaded.config, Date.now());
+      const check = await checkDeployment(env, loaded.config, Date.now());
       return check.ok ? null : check.message;
     }),
   ]);

@@ -10,7 +10,6 @@ export type LogFields = Readonly<Record<string, string | number | boolean | null
 
 /** Writes one event. `alarm` is for what must not happen at all, such as a changed record. */
 export function logEvent(level: LogLevel, event: string, fields: LogFields): void {
-  const line = JSON.stringify({ level, event, ...fields });
-  if (level === "info") console.log(line);
-  else console.error(line);
+  // One channel for all levels: `wrangler dev` decorates the others, and a line must stay one JSON object.
+  console.log(JSON.stringify({ level, event, ...fields }));
 }

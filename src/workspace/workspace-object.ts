@@ -15,6 +15,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { createHash } from "node:crypto";
 import { requireConfig } from "../config.ts";
+import { logEvent } from "../ops/log.ts";
 import { type CompiledPlan, compilePlan, decidePlannedCall, decideRead } from "../policy/decide.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { effectiveStatus, type PlanStatus } from "../policy/plan.ts";
@@ -361,13 +362,7 @@ export class WorkspaceObject extends DurableObject<Env> {
         .run();
       this.#sql.exec("UPDATE facts SET registered = 1");
     } catch (error) {
-      console.error(
-        JSON.stringify({
-          level: "error",
-          event: "workspace_register_failed",
-          error: String(error),
-        }),
-      );
+      logEvent("error", "workspace_register_failed", { error: String(error) });
       await this.ctx.storage.setAlarm(Date.now() + REGISTER_RETRY_MS);
     }
   }
