@@ -75,14 +75,20 @@ export function foldedProblem(pattern: string): string | null {
 
 /**
  * Close to Unicode's NFKC_Casefold: compatibility forms, case, and characters that show nothing
- * are gone. Upper case comes first for letters such as "ß" and "ſ", that meet others only there.
+ * are gone. The way over upper case joins letters that meet others only there ("ß", "ſ"), and
+ * lower case comes before it for the capital "ẞ".
  */
 export function fold(text: string): string {
   if (/^[\x20-\x7e]*$/.test(text)) return text.toLowerCase();
   return text
     .split("/")
     .map((segment) => {
-      const plain = segment.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
+      const plain = segment
+        .normalize("NFKC")
+        .toLowerCase()
+        .toUpperCase()
+        .toLowerCase()
+        .normalize("NFKC");
       // A segment of nothing but invisible characters must not vanish: `*` needs something to take.
       return plain.replace(/\p{Default_Ignorable_Code_Point}/gu, "") || segment;
     })

@@ -86,6 +86,8 @@ describe("credential names", () => {
     "credentials",
     "awsCredentials",
     "passWord",
+    "APIToken",
+    "DBPassword",
     "PassWord",
     "my secret!",
     "{token}",

@@ -1,3 +1,4 @@
+import { createCipheriv, createHmac } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -25,6 +26,14 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const sealKey = deriveSealKey(SESSION_KEY);
 const secretsKey = new Uint8Array(32).fill(7);
 
+/** Any text, sealed as stored arguments are. */
+function sealText(text: string): string {
+  const nonce = new Uint8Array(12);
+  const cipher = createCipheriv("aes-256-gcm", sealKey, nonce);
+  const body = [cipher.update(Buffer.from(text)), cipher.final()];
+  return Buffer.concat([nonce, ...body, cipher.getAuthTag()]).toString("base64");
+}
+
 /** A base64 text with one bit of its bytes flipped. */
 function flip(text: string, bit: number): string {
   const bytes = Buffer.from(text, "base64");
@@ -46,15 +55,17 @@ describe("a session's keys", () => {
     expect(hex(unwrapSessionKey(secretsKey, wrapped, SESSION.session_id))).toBe(hex(SESSION_KEY));
   });
 
-  it("are not wrapped under SECRETS_KEY itself", async () => {
+  it("are wrapped under a key for this use, derived from SECRETS_KEY", async () => {
     const bytes = Buffer.from(wrapSessionKey(secretsKey, SESSION_KEY, "s"), "base64");
-    const key = await crypto.subtle.importKey("raw", secretsKey, "AES-GCM", false, ["decrypt"]);
-    const algorithm = {
-      name: "AES-GCM",
-      iv: bytes.subarray(0, 12),
-      additionalData: new TextEncoder().encode("s"),
+    const unwrap = async (raw: Uint8Array): Promise<ArrayBuffer> => {
+      const key = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, ["decrypt"]);
+      const additionalData = new TextEncoder().encode("s");
+      const algorithm = { name: "AES-GCM", iv: bytes.subarray(0, 12), additionalData };
+      return crypto.subtle.decrypt(algorithm, key, bytes.subarray(12));
     };
-    await expect(crypto.subtle.decrypt(algorithm, key, bytes.subarray(12))).rejects.toThrow();
+    const derived = createHmac("sha256", secretsKey).update("atlas-gate/session-key/v1").digest();
+    expect(hex(new Uint8Array(await unwrap(derived)))).toBe(hex(SESSION_KEY));
+    await expect(unwrap(secretsKey)).rejects.toThrow();
   });
 
   it("stay wrapped for another session, under another key, and when changed", () => {
@@ -149,6 +160,9 @@ describe("sealed arguments", () => {
       seal(" {}", null),
       seal('{"b":1,"a":2}', null),
       seal('1,"more":2', null),
+      sealText('{"args":null,"salt":2}'),
+      sealText('{"salt":null}'),
+      sealText("null"),
     ]) {
       expect(() => openSealed(sealKey, sealed)).toThrow("not {args, salt}");
     }

@@ -42,6 +42,12 @@ describe("the report", () => {
     });
   });
 
+  it("gives the hash that the last record has, not the one it claims", () => {
+    const lines = link({}, {});
+    const report = verifyLines([at(lines, 0), edit(at(lines, 1), { hash_chain: "0".repeat(64) })]);
+    expect(report.head).toBe(JSON.parse(at(lines, 1)).hash_chain);
+  });
+
   it("never calls an empty export valid", () => {
     for (const report of [verifyLines([]), verifyLines([""]), createVerifier(SESSION).finish()]) {
       expect(report.verdicts.integrity.ok).toBe(false);

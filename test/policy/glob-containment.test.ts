@@ -82,9 +82,9 @@ test("nothing that the inner glob matches lies outside an outer one that contain
         expect(inOuter(each), `${innerText} in ${outerText}: ${each}`).toBe(true);
       }
     }),
-    { numRuns: 20_000 },
+    { numRuns: 10_000 },
   );
-  expect(tried).toBeGreaterThan(2_000);
+  expect(tried).toBeGreaterThan(1_000);
 });
 
 test("takes no exponential time", () => {

@@ -86,9 +86,9 @@ describe("a glob in scope", () => {
           expect(own(path), `${pattern} on ${path}`).toBe(expected);
         }
       }),
-      { numRuns: 20_000 },
+      { numRuns: 10_000 },
     );
-    expect(matched).toBeGreaterThan(5_000);
+    expect(matched).toBeGreaterThan(2_500);
   });
 
   test.each([
@@ -192,12 +192,14 @@ describe("what is forbidden", () => {
     ["src/secrets/**", "SRC/Secrets/key"],
     ["src/secrets/**", "src/ｓｅｃｒｅｔｓ/key"],
     ["src/secrets/**", "src／secrets／key"],
+    ["src/secrets/**", "src/𝐒𝐄𝐂𝐑𝐄𝐓𝐒/key"],
     ["src/secrets/**", "src/ſecretſ/key"],
     ["src/secrets/**", "src/se\u034fcrets/key"],
     ["src/secrets/**", "src/secrets\ufe0f/key"],
     ["src/office/**", "src/oﬃce/x"],
     ["src/strasse/**", "src/Straße/x"],
     ["src/Straße/**", "SRC/STRASSE/x"],
+    ["src/strasse/**", "src/STRAẞE/x"],
     ["src/kelvin/**", "src/\u212aelvin/x".normalize("NFC")],
     ["src/SECRETS/**", "src/secrets/key"],
     ["**/.env", "a/.ENV"],
@@ -239,6 +241,18 @@ describe("what is forbidden", () => {
     );
     expect(covered).toBeGreaterThan(300);
   });
+
+  test("folds every character, and its case variants, to one form", () => {
+    const unstable: string[] = [];
+    for (let code = 0x20; code <= 0x10ffff; code++) {
+      if (code >= 0xd800 && code <= 0xdfff) continue;
+      const text = `a${String.fromCodePoint(code)}b`;
+      const folded = fold(text);
+      const variants = [folded, text.toUpperCase(), text.toLowerCase()];
+      if (variants.some((variant) => fold(variant) !== folded)) unstable.push(code.toString(16));
+    }
+    expect(unstable).toEqual([]);
+  }, 30_000);
 
   test("covers a path whose folded form outgrows every path", () => {
     const bloated = "\ufdfa".repeat(MAX_PATH_BYTES / 3);
