@@ -269,15 +269,17 @@ class Lint {
   #emptyScope(): void {
     const paths = this.#at(["scope", "paths"]);
     const tools = this.#at(["scope", "tools"]);
-    if (!Array.isArray(paths) || !Array.isArray(tools) || paths.length > 0) return;
+    if (!Array.isArray(paths) || !Array.isArray(tools)) return;
     if (tools.length === 0) {
+      const nothing = paths.length === 0;
       this.#error(
         "PLAN_EMPTY_SCOPE",
-        ["scope"],
-        "The scope names no path and no tool, so the plan allows nothing. Name what may change.",
+        nothing ? ["scope"] : ["scope", "tools"],
+        `The scope names ${nothing ? "no path and no tool" : "no tool"}, so the plan allows nothing. Name the tools that may change something, such as write_file.`,
       );
       return;
     }
+    if (paths.length > 0) return;
     const names = [...tools.keys()].map(
       (at) => this.#at(["scope", "tools", at, "name"]) ?? tools[at],
     );

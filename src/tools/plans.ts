@@ -5,12 +5,19 @@
  */
 import * as z from "zod";
 import { canonicalJson } from "../audit/canonical.ts";
+import type { JsonObject } from "../audit/record.ts";
 import { lintPlan as lint } from "../policy/lint.ts";
 import { PLAN_STATES, parsePlan, planHash } from "../policy/plan.ts";
 import { answer, defineTool, refused } from "./tool.ts";
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
-const planObject = z.record(z.string(), z.unknown()).describe("The plan, as JSON.");
+/** The plan as it was sent, whole: a schema that copies would drop an own `__proto__`, and lint must see it. */
+const planObject = z
+  .custom<JsonObject>(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "must be an object",
+  )
+  .meta({ type: "object", description: "The plan, as JSON." });
 
 const finding = z.object({
   code: z.string(),

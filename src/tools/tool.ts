@@ -135,7 +135,12 @@ export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject
 }
 
 function jsonSchema(schema: z.ZodObject, io: "input" | "output"): JsonObject {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, target: "draft-2020-12" });
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io,
+    target: "draft-2020-12",
+    // A custom check has no JSON Schema; its `meta` says the type.
+    unrepresentable: "any",
+  });
   return JSON.parse(JSON.stringify(rest));
 }
 

@@ -213,6 +213,10 @@ describe("PLAN_EMPTY_SCOPE", () => {
     expect(lint(withoutPaths([]))).toEqual(["PLAN_EMPTY_SCOPE /scope"]);
   });
 
+  test("for paths that no tool may change", () => {
+    expect(lint(planWith(["scope", "tools"], []))).toEqual(["PLAN_EMPTY_SCOPE /scope/tools"]);
+  });
+
   test.each(["write_file", "delete_file", { name: "write_file", when: "true" }])(
     "for %j without a path",
     (tool) => {

@@ -10,7 +10,8 @@ function search(pattern: string, text: string): boolean {
 
 const { regex: regexText } = fc.letrec<{ regex: string; atom: string; piece: string }>((tie) => ({
   atom: fc.oneof(
-    { depthSize: "small" },
+    // Any deeper, and JavaScript's side of the comparison takes minutes now and then.
+    { maxDepth: 2 },
     fc.constantFrom(..."a b . [ab] [^a] [a-c1] [\\d-] \\d \\W \\s \\S \\. ^ $ é 1".split(" ")),
     fc.tuple(fc.constantFrom("(", "(?:"), tie("regex")).map(([open, inner]) => `${open}${inner})`),
   ),
@@ -23,7 +24,7 @@ const { regex: regexText } = fc.letrec<{ regex: string; atom: string; piece: str
 }));
 
 test("finds what JavaScript's own expressions find", () => {
-  const text = fc.string({ unit: fc.constantFrom(..."abc1.é-👍", "\n"), maxLength: 6 });
+  const text = fc.string({ unit: fc.constantFrom(..."abc1.é-👍", "\n"), maxLength: 5 });
   let found = 0;
   fc.assert(
     fc.property(regexText, fc.array(text, { minLength: 1, maxLength: 5 }), (pattern, texts) => {
