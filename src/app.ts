@@ -8,13 +8,9 @@ import { adminApp } from "./admin/index.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { authenticate, credentialOf } from "./edge/authenticate.ts";
 import { finishResponse, guardRequest } from "./edge/guard.ts";
-import {
-  deleteMcp,
-  getMcp,
-  type McpRequest,
-  methodNotAllowed,
-  postMcp,
-} from "./edge/mcp-endpoint.ts";
+import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
+import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
+import { postMcp } from "./edge/mcp-endpoint.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
 import { checkDeployment } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";

@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import type { JsonObject } from "./ijson.ts";
+import { SERVER_INFO } from "./server-info.ts";
 import type { Version2025 } from "./versions.ts";
 
 /** `InitializeRequestParams` of every 2025 revision; members of later ones pass through. */
@@ -27,14 +28,13 @@ export type InitializeParams = z.infer<typeof initializeParamsSchema>;
  */
 export function initializeResult(answer: {
   version: Version2025;
-  serverVersion: string;
   instructions?: string;
 }): JsonObject {
-  const { version, serverVersion, instructions } = answer;
+  const { version, instructions } = answer;
   return {
     protocolVersion: version,
     capabilities: { tools: {} },
-    serverInfo: { name: "atlas-gate", title: "Atlas Gate", version: serverVersion },
+    serverInfo: { ...SERVER_INFO },
     ...(instructions === undefined ? {} : { instructions }),
   };
 }

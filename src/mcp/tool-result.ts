@@ -13,15 +13,18 @@ export type ToolResultText = {
   withMeta(metaJson: string): string;
 };
 
+/** 2026-07-28 has every result say of which type it is; earlier revisions know no such member. */
+export type ResultType = "complete" | null;
+
 /**
  * The result of a call that went well: `structuredContent` and, for clients
  * that cannot read it, the same as text. `structuredText` must be the RFC 8785
  * form of an object; it is not checked.
  */
-export function okResult(structuredText: string): ToolResultText {
+export function okResult(structuredText: string, resultType: ResultType = null): ToolResultText {
   const text = JSON.stringify(structuredText);
   return composed(
-    `{"content":[{"text":${text},"type":"text"}],"structuredContent":${structuredText}}`,
+    `{"content":[{"text":${text},"type":"text"}],${typeMember(resultType)}"structuredContent":${structuredText}}`,
   );
 }
 
@@ -31,9 +34,20 @@ export function okResult(structuredText: string): ToolResultText {
  * no form for them. The caller's `_meta` names the error once more, for
  * programs.
  */
-export function refusalResult(code: string, message: string): ToolResultText {
+export function refusalResult(
+  code: string,
+  message: string,
+  resultType: ResultType = null,
+): ToolResultText {
   const text = JSON.stringify(`[${code}] ${message}`.toWellFormed());
-  return composed(`{"content":[{"text":${text},"type":"text"}],"isError":true}`);
+  const type = typeMember(resultType);
+  const last = type === "" ? "" : `,${type.slice(0, -1)}`;
+  return composed(`{"content":[{"text":${text},"type":"text"}],"isError":true${last}}`);
+}
+
+/** The member with its comma, in the place that RFC 8785 gives it. */
+function typeMember(resultType: ResultType): string {
+  return resultType === null ? "" : `"resultType":"${resultType}",`;
 }
 
 /** The text of a JSON-RPC response around a result that is text already. */

@@ -12,21 +12,25 @@ import { ambientSessionId } from "./ids.ts";
 import type { Entry, Receipt } from "./ledger.ts";
 import type { OpenInput } from "./state.ts";
 
-function ambient(env: Env, principal: Principal, requestId: string) {
-  const sessionId = ambientSessionId(
-    sha256Hex,
-    { tenant: principal.tenant, principal: principal.id },
-    Date.now(),
-  );
-  const open: OpenInput = {
-    sessionId,
+/** How the principal's ambient session of today is opened, should it not be open yet. */
+export function ambientOpening(principal: Principal, requestId: string): OpenInput {
+  return {
+    sessionId: ambientSessionId(
+      sha256Hex,
+      { tenant: principal.tenant, principal: principal.id },
+      Date.now(),
+    ),
     principal,
     era: "ambient",
     protocolVersion: null,
     requestId,
     context: { era: "ambient", gateway: { version: VERSION } },
   };
-  return { stub: sessionStub(env, sessionId), open };
+}
+
+function ambient(env: Env, principal: Principal, requestId: string) {
+  const open = ambientOpening(principal, requestId);
+  return { stub: sessionStub(env, open.sessionId), open };
 }
 
 /** Appends one record; durable when this resolves. */

@@ -39,7 +39,7 @@ async function dispatchMessage(
   switch (classified.kind) {
     case "request": {
       const answered = await answerRequest(runtime, classified.message, call);
-      return { kind: "reply", status: 200, body: answered.body, log: answered.log };
+      return { kind: "reply", status: answered.status, body: answered.body, log: answered.log };
     }
     case "notification":
       return accepted(classified.message.method);
@@ -93,12 +93,16 @@ async function answerRequest(
   const log = logOf(request.method);
   switch (request.method) {
     case "ping":
-      return { body: rpcResultBody(request.id, "{}"), log };
+      return { body: rpcResultBody(request.id, "{}"), log, status: 200 };
     case "tools/list": {
       if (request.params?.cursor !== undefined) {
         return failed(request.id, INVALID_PARAMS, "The list has one page and no cursor.", log);
       }
-      return { body: rpcResultBody(request.id, toolListText(runtime.state().role)), log };
+      return {
+        body: rpcResultBody(request.id, toolListText(runtime.state().role, "2025")),
+        log,
+        status: 200,
+      };
     }
     case "tools/call":
       return callTool(runtime, request, call.principal, call.requestId);
@@ -110,7 +114,7 @@ async function answerRequest(
 }
 
 function failed(id: RequestId, code: number, message: string, log: CallLog): Answered {
-  return { body: JSON.stringify(rpcError(id, code, message)), log };
+  return { body: JSON.stringify(rpcError(id, code, message)), log, status: 200 };
 }
 
 function accepted(method: string | null): Reply {

@@ -44,6 +44,11 @@ export function mintSessionId(key: Uint8Array, nowMs: number, random: Uint8Array
   return toUuid(bytes);
 }
 
+/** Mints an id with the platform's randomness. */
+export function newSessionId(key: Uint8Array, nowMs: number): string {
+  return mintSessionId(key, nowMs, crypto.getRandomValues(new Uint8Array(MAC_AT - 6)));
+}
+
 /** Whether this deployment minted the id. Anything else never reaches an object. */
 export function isMintedSessionId(key: Uint8Array, id: string): boolean {
   if (!UUID_V8.test(id)) return false;

@@ -23,7 +23,7 @@ import { Schedule } from "./schedule.ts";
 import { parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
 import type { SessionStore } from "./store.ts";
-import type { CallLedger, CallRuntime } from "./tool-call.ts";
+import type { Bind, CallLedger, CallRuntime, Stateless } from "./tool-call.ts";
 
 /** Unflushed records past which a session takes no more calls. */
 const MAX_UNFLUSHED = 100_000;
@@ -138,6 +138,13 @@ export class LiveSession {
       this.#persistLife();
       if (this.#inFlight === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
     }
+  }
+
+  /** Binds a session of the 2026 era that has just been opened, with its second record. */
+  begin(bind: Bind, entry: Entry): Receipt {
+    return this.#scheduled(() =>
+      this.#ledger.appendWith(entry, () => this.#save({ ...this.#state, ...bind })),
+    );
   }
 
   /** Appends a record from outside a call: an admin change, a refused use of another's session. */
@@ -271,8 +278,10 @@ export class LiveSession {
     );
   }
 
-  runtime(): CallRuntime {
+  /** What a call runs in; `stateless` in the 2026 era. */
+  runtime(stateless: Stateless | null = null): CallRuntime {
     return {
+      stateless,
       env: this.#env,
       ledger: this.#scheduledLedger,
       state: () => this.#state,

@@ -14,12 +14,22 @@ import type { StoredRecord } from "../audit/record.ts";
 import { wrapSessionKey } from "../audit/seal.ts";
 import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
+import { sessionStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { dispatch } from "./dispatch.ts";
 import type { Entry, Receipt } from "./ledger.ts";
 import { LiveSession } from "./live-session.ts";
-import type { Call, OpenInput, Reply, SessionState, SessionStatus } from "./state.ts";
+import type {
+  BoundOpening,
+  Call,
+  OpenInput,
+  Reply,
+  SessionState,
+  SessionStatus,
+  StatelessCall,
+} from "./state.ts";
 import { SessionStore } from "./store.ts";
+import { callTool, type Stateless } from "./tool-call.ts";
 
 const SESSION_KEY_BYTES = 32;
 
@@ -46,27 +56,34 @@ export class SessionObject extends DurableObject<Env> {
 
   /** Answers one POST of the 2025 era. */
   async handle(call: Call): Promise<Reply> {
-    const session = await this.#admit(call.principal);
+    const session = await this.#admit(call.principal, "2025");
     if (typeof session === "string") return { kind: session };
-    if (session.overloaded) return { kind: "overloaded" };
-    try {
-      await session.settle();
-    } catch (error) {
-      logEvent("error", "settle_failed", {
-        session_id: session.state.session_id,
-        request_id: call.requestId,
-        error: String(error),
-      });
-      return { kind: "unsettled" };
-    }
-    // It may have been closed in the meantime; nothing is awaited from here to the call's count.
-    if (!session.accepts(Date.now())) return { kind: "absent" };
-    return session.during(() => dispatch(session.runtime(), call));
+    return this.#take(session, call.requestId, () => dispatch(session.runtime(), call));
+  }
+
+  /** Answers a `tools/call` of the 2026 era, on a session of its own or on the ambient one. */
+  async call(call: StatelessCall): Promise<Reply> {
+    const session =
+      call.ambient === null
+        ? await this.#admit(call.principal, "2026")
+        : this.#ambient(call.ambient);
+    if (typeof session === "string") return { kind: session };
+    return this.#take(session, call.requestId, async () => {
+      const runtime = session.runtime(this.#stateless(call));
+      const answered = await callTool(runtime, call.request, call.principal, call.requestId);
+      return { kind: "reply", ...answered };
+    });
+  }
+
+  /** Opens a session of the 2026 era with the two records of its `begin_session`. Null when the id is taken. */
+  openBound({ open, bind, entry }: BoundOpening): Receipt | null {
+    if (this.#session !== null) return null;
+    return this.#create(open).begin(bind, entry);
   }
 
   /** Ends the session at its owner's wish. */
   async end(principal: Principal, requestId: string): Promise<"ended" | "absent" | "foreign"> {
-    const session = await this.#admit(principal);
+    const session = await this.#admit(principal, "2025");
     if (typeof session === "string") return session;
     await session.close("ended by the client", requestId);
     return "ended";
@@ -124,16 +141,64 @@ export class SessionObject extends DurableObject<Env> {
   // ── inside ──────────────────────────────────────────────────────────────
 
   /** The session, for its owner and while it lives. A session past its idle life ends here if its alarm is late. */
-  async #admit(principal: Principal): Promise<LiveSession | "absent" | "foreign"> {
+  async #admit(
+    principal: Principal,
+    era: "2025" | "2026",
+  ): Promise<LiveSession | "absent" | "foreign"> {
     const session = this.#session;
     if (session === null || session.state.era === "ambient") return "absent";
     if (!session.owns(principal)) return "foreign";
+    // A header of one era is no argument of the other.
+    if (session.state.era !== era) return "absent";
     const now = Date.now();
     if (session.accepts(now)) return session;
     if (!session.ended && session.inFlight === 0 && now >= session.expiresAt()) {
       await session.close("idle", crypto.randomUUID());
     }
     return "absent";
+  }
+
+  /** Runs a call on a session that was admitted: settled first, and not closed in the meantime. */
+  async #take(session: LiveSession, requestId: string, work: () => Promise<Reply>): Promise<Reply> {
+    if (session.overloaded) return { kind: "overloaded" };
+    try {
+      await session.settle();
+    } catch (error) {
+      logEvent("error", "settle_failed", {
+        session_id: session.state.session_id,
+        request_id: requestId,
+        error: String(error),
+      });
+      return { kind: "unsettled" };
+    }
+    // It may have been closed in the meantime; nothing is awaited from here to the call's count.
+    if (!session.accepts(Date.now())) return { kind: "absent" };
+    return session.during(work);
+  }
+
+  #stateless(call: StatelessCall): Stateless {
+    const { principal, newSessionId, openContext, requestId } = call;
+    return {
+      handleRefused: call.handleRefused,
+      newSessionId,
+      newExpiresAt: Date.now() + requireConfig(this.env).sessionTtlMs,
+      begin: async (bind, entry) => {
+        const receipt = await sessionStub(this.env, newSessionId).openBound({
+          open: {
+            sessionId: newSessionId,
+            principal,
+            era: "2026",
+            protocolVersion: call.protocolVersion,
+            requestId,
+            context: openContext,
+          },
+          bind,
+          entry,
+        });
+        if (receipt === null) throw new Error("the id of a new session was taken");
+        return receipt;
+      },
+    };
   }
 
   #ambient(open: OpenInput): LiveSession {

@@ -7,6 +7,8 @@ import * as z from "zod";
 import type { JsonObject } from "../audit/record.ts";
 import type { Principal } from "../edge/principal.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
+import type { RpcRequest } from "../mcp/jsonrpc.ts";
+import type { Entry } from "./ledger.ts";
 
 export const ERAS = ["2025", "2026", "ambient"] as const;
 
@@ -43,6 +45,29 @@ export type Call = {
   readonly principal: Principal;
   readonly payload: JsonValue;
   readonly requestId: string;
+};
+
+/** A `tools/call` of the 2026 era, its headers checked against its body. */
+export type StatelessCall = {
+  readonly principal: Principal;
+  readonly request: RpcRequest;
+  readonly requestId: string;
+  /** How the ambient session is opened when it is the one that is asked; null on a session of its own. */
+  readonly ambient: OpenInput | null;
+  /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
+  readonly handleRefused: boolean;
+  /** The id of the session that `begin_session` opens. */
+  readonly newSessionId: string;
+  readonly protocolVersion: string;
+  /** The context of its first record. */
+  readonly openContext: JsonObject;
+};
+
+/** What `begin_session` of the 2026 era has decided: the new session and its second record. */
+export type BoundOpening = {
+  readonly open: OpenInput;
+  readonly bind: { readonly workspace_root: string; readonly plan_hash: string | null };
+  readonly entry: Entry;
 };
 
 /** Why a session does not answer: it is not there, or it is someone else's. To the caller both are one 404. */

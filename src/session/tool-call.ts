@@ -8,7 +8,8 @@ import { canonicalJson } from "../audit/canonical.ts";
 import type { JsonObject } from "../audit/record.ts";
 import type { Principal } from "../edge/principal.ts";
 import { INVALID_PARAMS, type RpcRequest, rpcError } from "../mcp/jsonrpc.ts";
-import { okResult, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
+import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
+import { okResult, type ResultType, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode, Refusal } from "../policy/errors.ts";
 import { findTool } from "../tools/index.ts";
@@ -25,11 +26,33 @@ export type CallRuntime = {
   readonly env: Env;
   readonly ledger: CallLedger;
   readonly state: () => SessionState;
-  readonly bind: (to: { workspace_root: string; plan_hash: string | null }) => void;
+  readonly bind: (to: Bind) => void;
   readonly context: (caller: Principal, intentSeq: number | null) => ToolContext;
+  /** How a call of the 2026 era differs; null in the 2025 era. */
+  readonly stateless: Stateless | null;
 };
 
-export type Answered = { readonly body: string; readonly log: CallLog };
+/** 2026 era: the session is an argument, and `begin_session` opens another one. */
+export type Stateless = {
+  /** Whether the call gave a handle that names no session of the caller's. */
+  readonly handleRefused: boolean;
+  readonly newSessionId: string;
+  /** Opens that session with its first two records; the receipt is for the second. */
+  readonly begin: (bind: Bind, entry: Entry) => Promise<Receipt>;
+  /** Unix ms at which a session that is opened now ends if nothing more happens. */
+  readonly newExpiresAt: number;
+};
+
+export type Bind = { readonly workspace_root: string; readonly plan_hash: string | null };
+
+export type Answered = {
+  readonly body: string;
+  readonly log: CallLog;
+  readonly status: 200 | 400;
+};
+
+/** The argument that names a session in the 2026 era. */
+export const HANDLE_ARGUMENT = "session_id";
 
 /** The meta key of a receipt, and that of a refusal's code for programs. */
 const RECEIPT_KEY = "dev.atlas-gate/receipt";
@@ -51,7 +74,7 @@ export async function callTool(
     });
   }
   const call: OneCall = { runtime, request, caller, requestId, tool, args };
-  const prepared = tool.prepare(args);
+  const prepared = tool.prepare(ownArguments(runtime, tool, args));
   if (!prepared.ok) return refuseCall(call, null, prepared.refusal);
   const planHash = prepared.value.planHash ?? runtime.state().plan_hash;
   const early = earlyRefusal(call, prepared.value);
@@ -80,13 +103,30 @@ function earlyRefusal(call: OneCall, prepared: PreparedCall): Refusal | null {
       message: `The role ${state.role} may not call ${tool.name}; ${tool.roles.join(" or ")} may.`,
     };
   }
+  if (runtime.stateless?.handleRefused === true) {
+    return {
+      code: "SESSION_NOT_FOUND",
+      message:
+        "There is no such session. Call begin_session, and pass the session_id it answers with.",
+    };
+  }
   if (prepared.needsWorkspace && state.workspace_root === null) {
     return {
       code: "SESSION_REQUIRED",
-      message: `${tool.name} works on a workspace. Call begin_session with a workspace_root first.`,
+      message:
+        runtime.stateless === null
+          ? `${tool.name} works on a workspace. Call begin_session with a workspace_root first.`
+          : `${tool.name} works on a workspace. Call begin_session, and pass the session_id it answers with.`,
     };
   }
   return prepared.check(runtime.context(caller, null));
+}
+
+/** The arguments that are the tool's own: in the 2026 era the handle is the gateway's. */
+function ownArguments(runtime: CallRuntime, tool: BuiltInTool, args: JsonObject): JsonObject {
+  if (runtime.stateless === null || !tool.takesHandle) return args;
+  const { [HANDLE_ARGUMENT]: _handle, ...own } = args;
+  return own;
 }
 
 /** A call without an effect outside the session: one record, before the reply. */
@@ -95,13 +135,11 @@ async function plainCall(
   prepared: PreparedCall,
   planHash: string | null,
 ): Promise<Answered> {
-  const { runtime, caller } = call;
-  const { answer, failure } = await attempt(call, () =>
-    prepared.run(runtime.context(caller, null)),
-  );
+  const { runtime } = call;
+  const { answer, failure } = await attempt(call, () => prepared.run(plainContext(call)));
   if (answer === null) return refuseCall(call, planHash, failure);
   if (!answer.ok) return refuseCall(call, planHash, answer.refusal, answer.details);
-  const result = okResult(answer.text);
+  const result = okResult(answer.text, resultType(call));
   const entry = {
     ...common(call, planHash),
     event: call.tool.record === "bind" ? "session_bind" : "tool_call",
@@ -112,11 +150,33 @@ async function plainCall(
     context: answer.context ?? null,
   } as const satisfies Entry;
   const { bind } = answer;
-  const receipt =
-    bind === undefined
-      ? runtime.ledger.append(entry)
-      : runtime.ledger.appendWith({ ...entry, ...bind }, () => runtime.bind(bind));
-  return sent(call, result.withMeta(metaText(receipt, null)), null);
+  if (bind === undefined) {
+    return sent(call, result.withMeta(metaText(call, runtime.ledger.append(entry), null)), null);
+  }
+  const { stateless } = runtime;
+  if (stateless === null) {
+    const receipt = runtime.ledger.appendWith({ ...entry, ...bind }, () => runtime.bind(bind));
+    return sent(call, result.withMeta(metaText(call, receipt, null)), null);
+  }
+  try {
+    const receipt = await stateless.begin(bind, { ...entry, ...bind });
+    return sent(call, result.withMeta(metaText(call, receipt, null)), null);
+  } catch (error) {
+    logFailure(call, "begin_failed", error);
+    return refuseCall(call, planHash, failure);
+  }
+}
+
+/** What a tool without an effect sees; `begin_session` of the 2026 era sees the session that it opens. */
+function plainContext({ runtime, caller, tool }: OneCall): ToolContext {
+  const context = runtime.context(caller, null);
+  const { stateless } = runtime;
+  if (stateless === null || tool.record !== "bind") return context;
+  return {
+    ...context,
+    state: { ...context.state, session_id: stateless.newSessionId },
+    expiresAt: stateless.newExpiresAt,
+  };
 }
 
 /** A call that changes something: the intent is durable before the change is asked for. */
@@ -150,7 +210,7 @@ async function effectCall(
   const base = { ...common(call, planHash), event: "tool_result" };
   if (!outcome.ok) {
     const { code, message } = outcome.refusal;
-    const result = refusalResult(code, message);
+    const result = refusalResult(code, message, resultType(call));
     const receipt = runtime.ledger.result(intent.seq, {
       ...base,
       result: "error",
@@ -158,16 +218,16 @@ async function effectCall(
       result_text: result.hashed,
       ...(outcome.details === undefined ? {} : { context: outcome.details }),
     });
-    return sent(call, result.withMeta(metaText(receipt, outcome.refusal)), code);
+    return sent(call, result.withMeta(metaText(call, receipt, outcome.refusal)), code);
   }
-  const result = okResult(outcome.text);
+  const result = okResult(outcome.text, resultType(call));
   const receipt = runtime.ledger.result(intent.seq, {
     ...base,
     result: "ok",
     result_text: result.hashed,
     context: outcome.context ?? null,
   });
-  return sent(call, result.withMeta(metaText(receipt, null)), null);
+  return sent(call, result.withMeta(metaText(call, receipt, null)), null);
 }
 
 /**
@@ -233,7 +293,7 @@ function refuseCall(
   refusal: Refusal,
   details?: JsonObject,
 ): Answered {
-  const result = refusalResult(refusal.code, refusal.message);
+  const result = refusalResult(refusal.code, refusal.message, resultType(call));
   const receipt = call.runtime.ledger.append({
     ...common(call, planHash),
     event: "tool_call",
@@ -244,7 +304,7 @@ function refuseCall(
     result_text: result.hashed,
     context: details ?? null,
   });
-  return sent(call, result.withMeta(metaText(receipt, refusal)), refusal.code);
+  return sent(call, result.withMeta(metaText(call, receipt, refusal)), refusal.code);
 }
 
 /** Parameters that name no tool, or none that the caller may know of: a protocol error, recorded. */
@@ -279,6 +339,8 @@ function refuseParams(
   return {
     body: JSON.stringify(error),
     log: { method: request.method, tool: call.tool, error_code: code },
+    // In the 2026 era invalid parameters are also a bad HTTP request.
+    status: runtime.stateless === null ? 200 : 400,
   };
 }
 
@@ -286,18 +348,23 @@ function common(call: OneCall, planHash: string | null) {
   return { tool: call.tool.name, plan_hash: planHash, request_id: call.requestId };
 }
 
-function metaText(receipt: Receipt, refusal: Refusal | null): string {
-  return canonicalJson(
-    refusal === null
-      ? { [RECEIPT_KEY]: receipt }
-      : { [RECEIPT_KEY]: receipt, [ERROR_KEY]: refusal },
-  );
+function metaText({ runtime }: OneCall, receipt: Receipt, refusal: Refusal | null): string {
+  return canonicalJson({
+    [RECEIPT_KEY]: receipt,
+    ...(refusal === null ? {} : { [ERROR_KEY]: refusal }),
+    ...(runtime.stateless === null ? {} : { [SERVER_INFO_META_KEY]: SERVER_INFO }),
+  });
+}
+
+function resultType({ runtime }: OneCall): ResultType {
+  return runtime.stateless === null ? null : "complete";
 }
 
 function sent(call: OneCall, resultText: string, errorCode: string | null): Answered {
   return {
     body: rpcResultBody(call.request.id, resultText),
     log: { method: call.request.method, tool: call.tool.name, error_code: errorCode },
+    status: 200,
   };
 }
 

@@ -73,6 +73,8 @@ export type BuiltInTool = {
   /** `call`: one record. `effect`: an intent and its result. `bind`: one `session_bind`. */
   readonly record: "call" | "effect" | "bind";
   readonly contentKeys: readonly string[];
+  /** Whether it takes a `session_id` in the 2026 era: all but the one that opens a session. */
+  readonly takesHandle: boolean;
   readonly listing: () => ToolListing;
   readonly prepare: (args: JsonObject) => Decision<PreparedCall>;
 };
@@ -104,6 +106,7 @@ export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject
     roles: definition.roles,
     record: definition.record,
     contentKeys: definition.contentKeys ?? [],
+    takesHandle: definition.record !== "bind",
     listing: () => {
       listing ??= {
         name: definition.name,

@@ -2,6 +2,7 @@ import { InitializeResultSchema } from "@modelcontextprotocol/sdk/types.js";
 import { describe, expect, it } from "vitest";
 import { initializeParamsSchema, initializeResult } from "../../src/mcp/initialize.ts";
 import { VERSIONS_2025 } from "../../src/mcp/versions.ts";
+import { VERSION } from "../../src/version.ts";
 
 const params = {
   protocolVersion: "2025-11-25",
@@ -37,11 +38,11 @@ describe("initialize params", () => {
 
 describe("the answer to initialize", () => {
   it.each(VERSIONS_2025)("is, for %s, an InitializeResult with tools", (version) => {
-    const result = initializeResult({ version, serverVersion: "1.2.3" });
+    const result = initializeResult({ version });
     expect(result).toStrictEqual({
       protocolVersion: version,
       capabilities: { tools: {} },
-      serverInfo: { name: "atlas-gate", title: "Atlas Gate", version: "1.2.3" },
+      serverInfo: { name: "atlas-gate", title: "Atlas Gate", version: VERSION },
     });
     expect(InitializeResultSchema.parse(result)).toEqual(result);
   });
@@ -49,7 +50,6 @@ describe("the answer to initialize", () => {
   it("carries instructions when there are some", () => {
     const result = initializeResult({
       version: "2025-06-18",
-      serverVersion: "1",
       instructions: "Begin with begin_session.",
     });
     expect(result.instructions).toBe("Begin with begin_session.");

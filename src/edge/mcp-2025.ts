@@ -1,0 +1,184 @@
+/**
+ * @module
+ * `/mcp` in the 2025 era (2025-03-26 to 2025-11-25): `initialize` opens a
+ * session, `Mcp-Session-Id` names it. An id that was not minted here is refused
+ * before any object is reached.
+ */
+
+import type { JsonValue } from "../mcp/ijson.ts";
+import {
+  type InitializeParams,
+  initializeParamsSchema,
+  initializeResult,
+} from "../mcp/initialize.ts";
+import {
+  classifyMessage,
+  INVALID_PARAMS,
+  type RpcRequest,
+  rpcError,
+  rpcResult,
+} from "../mcp/jsonrpc.ts";
+import { acceptsEventStream } from "../mcp/negotiate.ts";
+import { INSTRUCTIONS } from "../mcp/server-info.ts";
+import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
+import { sessionStub } from "../objects.ts";
+import { recordAmbient } from "../session/ambient.ts";
+import { isMintedSessionId, newSessionId } from "../session/ids.ts";
+import { type Answer, answerOf, type McpRequest, methodNotAllowed } from "./mcp-answer.ts";
+import { openContext } from "./open-context.ts";
+import { HttpRefusal } from "./refusal.ts";
+
+const SESSION_HEADER = "mcp-session-id";
+const VERSION_HEADER = "mcp-protocol-version";
+const OPEN_TRIES = 3;
+
+/** Answers a message or a batch of the 2025 era. */
+export async function answer2025(call: McpRequest, payload: JsonValue): Promise<Answer> {
+  const { headers } = call.request;
+  checkVersionHeader(headers);
+  return isInitialize(payload, headers) ? initialize(call, payload) : forward(call, payload);
+}
+
+/** Answers `GET /mcp`: this version opens no server-to-client stream, which the protocol allows. */
+export function getMcp({ request }: McpRequest): Response {
+  const accept = acceptsEventStream(request.headers.get("accept"));
+  if (!accept) {
+    throw new HttpRefusal(406, "INVALID_ARGUMENT", "GET needs Accept: text/event-stream.");
+  }
+  throw methodNotAllowed();
+}
+
+/** Answers `DELETE /mcp`: the client ends its session. */
+export async function deleteMcp(call: McpRequest): Promise<Response> {
+  const sessionId = requireSessionId(call);
+  const outcome = await sessionStub(call.env, sessionId).end(call.principal, call.requestId);
+  call.log({ method: "DELETE", tool: null, error_code: null, session_id: sessionId });
+  if (outcome !== "ended") {
+    throw await notFound(call, sessionId, outcome === "foreign", {
+      method: "DELETE",
+      tool: null,
+    });
+  }
+  return new Response(null, { status: 204 });
+}
+
+async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
+  const sessionId = requireSessionId(call);
+  const reply = await sessionStub(call.env, sessionId).handle({
+    principal: call.principal,
+    payload,
+    requestId: call.requestId,
+  });
+  const answer = answerOf(call, sessionId, reply);
+  if (answer !== null) return answer;
+  throw await notFound(call, sessionId, reply.kind === "foreign", attemptOf(payload));
+}
+
+async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer> {
+  const params = initializeParamsSchema.safeParse(request.params ?? {});
+  if (!params.success) {
+    const message = `initialize: ${params.error.issues[0]?.path.join(".")}: ${params.error.issues[0]?.message}`;
+    call.log({ method: "initialize", tool: null, error_code: "INVALID_ARGUMENT" });
+    const body = JSON.stringify(rpcError(request.id, INVALID_PARAMS, message));
+    return { status: 400, body, headers: {} };
+  }
+  const version = negotiateVersion(params.data.protocolVersion);
+  const sessionId = await openSession(call, version, params.data.clientInfo);
+  call.log({ method: "initialize", tool: null, error_code: null, session_id: sessionId });
+  const result = initializeResult({ version, instructions: INSTRUCTIONS });
+  return {
+    status: 200,
+    body: JSON.stringify(rpcResult(request.id, result)),
+    headers: { [SESSION_HEADER]: sessionId },
+  };
+}
+
+async function openSession(
+  call: McpRequest,
+  protocolVersion: string,
+  client: InitializeParams["clientInfo"],
+): Promise<string> {
+  const { env, config, principal, requestId } = call;
+  for (let tries = 0; tries < OPEN_TRIES; tries++) {
+    const sessionId = newSessionId(config.sessionIdKey, Date.now());
+    const opened = await sessionStub(env, sessionId).open({
+      sessionId,
+      principal,
+      era: "2025",
+      protocolVersion,
+      requestId,
+      context: openContext(call.request, "2025", protocolVersion, client),
+    });
+    if (opened) return sessionId;
+  }
+  throw new HttpRefusal(503, "OVERLOADED", "No session id was free. Try again.", {
+    headers: { "retry-after": "1" },
+  });
+}
+
+function requireSessionId({ request, config }: McpRequest): string {
+  const sessionId = request.headers.get(SESSION_HEADER);
+  if (sessionId === null) {
+    throw new HttpRefusal(
+      400,
+      "SESSION_REQUIRED",
+      "Mcp-Session-Id is missing: send initialize first, and then the id that it answered with.",
+    );
+  }
+  if (!isMintedSessionId(config.sessionIdKey, sessionId)) throw sessionNotFound();
+  return sessionId;
+}
+
+/** One answer for a session that never was, is over, or is someone else's; the last leaves a record with the caller. */
+async function notFound(
+  call: McpRequest,
+  sessionId: string,
+  foreign: boolean,
+  attempt: { method: string | null; tool: string | null },
+): Promise<HttpRefusal> {
+  call.log({ ...attempt, error_code: "SESSION_NOT_FOUND", session_id: sessionId });
+  if (foreign) {
+    await recordAmbient(call.env, call.principal, {
+      event: "tool_call",
+      tool: attempt.tool,
+      result: "error",
+      error_code: "SESSION_NOT_FOUND",
+      request_id: call.requestId,
+      notes: "refused use of a session of another principal",
+      context: { method: attempt.method, attempted_session: sessionId },
+    });
+  }
+  return sessionNotFound();
+}
+
+function sessionNotFound(): HttpRefusal {
+  return new HttpRefusal(
+    404,
+    "SESSION_NOT_FOUND",
+    "There is no such session. Send initialize to open a new one.",
+  );
+}
+
+function isInitialize(payload: JsonValue, headers: Headers): payload is RpcRequest {
+  if (headers.has(SESSION_HEADER)) return false;
+  const classified = classifyMessage(payload);
+  return classified.kind === "request" && classified.message.method === "initialize";
+}
+
+function checkVersionHeader(headers: Headers): void {
+  const version = headers.get(VERSION_HEADER);
+  if (version === null || isSupported2025(version)) return;
+  throw new HttpRefusal(
+    400,
+    "INVALID_ARGUMENT",
+    `MCP-Protocol-Version must be one of ${VERSIONS_2025.join(", ")}.`,
+  );
+}
+
+function attemptOf(payload: JsonValue): { method: string | null; tool: string | null } {
+  const classified = classifyMessage(payload);
+  if (classified.kind !== "request") return { method: null, tool: null };
+  const { method, params } = classified.message;
+  const name = method === "tools/call" ? params?.name : null;
+  return { method, tool: typeof name === "string" ? name : null };
+}
