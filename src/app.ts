@@ -26,6 +26,9 @@ export type AppEnv = {
   };
 };
 
+/** Longest text of a caller's in a log line. */
+const MAX_LOGGED_TEXT = 128;
+
 /** Routes that answer even while the configuration is broken: they say what is wrong. */
 const ALWAYS = new Set(["/health", "/health/ready"]);
 
@@ -146,7 +149,12 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
     principal,
     requestId: c.var.requestId,
     log: ({ method, tool, error_code, session_id }) =>
-      c.var.note({ mcp_method: method, tool, error_code, session_id }),
+      c.var.note({
+        mcp_method: method?.slice(0, MAX_LOGGED_TEXT),
+        tool: tool?.slice(0, MAX_LOGGED_TEXT),
+        error_code,
+        session_id,
+      }),
   };
 }
 
@@ -161,7 +169,8 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  return path.startsWith("/admin/") ? `/admin/${path.split("/")[2] ?? ""}`.slice(0, 64) : "other";
+  const part = /^\/admin\/(keys|sessions|audit|plans|files|openapi\.json)(?:\/|$)/.exec(path)?.[1];
+  return part === undefined ? "other" : `/admin/${part}`;
 }
 
 /** The trace id of a W3C `traceparent`, if there is one. */

@@ -6,11 +6,16 @@
 import { and, desc, eq, gte, lte, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
-import { exportLine } from "../audit/record.ts";
 import { createVerifier } from "../audit/verify.ts";
 import { auditLog } from "../db/d1.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
-import { type AuditSource, allRecords, openSource, PAGE_RECORDS } from "../session/evidence.ts";
+import {
+  type AuditSource,
+  allRecords,
+  exportedLine,
+  openSource,
+  PAGE_RECORDS,
+} from "../session/evidence.ts";
 import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
 import { defineRoute, nextCursor, pageQuery, unwrap } from "./route.ts";
 
@@ -68,7 +73,7 @@ export const queryAudit = defineRoute({
       last === undefined ? null : encodeCursor(`${last.timestamp} ${last.session_id} ${last.seq}`);
     // Lines go out as they are stored: what an operator reads is what was hashed.
     return new Response(
-      `{"entries":[${page.map(exportLine).join(",")}],"next_cursor":${JSON.stringify(next)}}`,
+      `{"entries":[${page.map(exportedLine).join(",")}],"next_cursor":${JSON.stringify(next)}}`,
       { headers: { "content-type": "application/json" } },
     );
   },
@@ -116,7 +121,7 @@ export const verifySession = defineRoute({
     const records = await source(env, params.id);
     const { session_id, tenant } = records.session;
     const verifier = createVerifier({ session_id, tenant });
-    for await (const stored of allRecords(records)) verifier.push(exportLine(stored));
+    for await (const stored of allRecords(records)) verifier.push(exportedLine(stored));
     return Response.json(verifier.finish());
   },
 });
@@ -138,7 +143,7 @@ function ndjson(records: AuditSource): ReadableStream<Uint8Array> {
       const page = await records.page(after, PAGE_RECORDS);
       if (page.length > 0) {
         controller.enqueue(
-          encoder.encode(page.map((stored) => `${exportLine(stored)}\n`).join("")),
+          encoder.encode(page.map((stored) => `${exportedLine(stored)}\n`).join("")),
         );
       }
       after = page.at(-1)?.seq ?? after;
@@ -151,8 +156,18 @@ function utc(time: string): string {
   return new Date(time).toISOString();
 }
 
+/** Timestamp, session id and seq of the last entry of a page. */
+const PLACE = /^([0-9TZ:.-]{24}) ([0-9a-f-]{36}) (\d{1,15})$/;
+
 function before(place: string) {
-  const [timestamp, sessionId, seq] = place.split(" ");
+  const [, timestamp, sessionId, seq] = PLACE.exec(place) ?? [];
+  if (timestamp === undefined) {
+    throw new HttpRefusal(
+      400,
+      "INVALID_ARGUMENT",
+      "cursor: must be a next_cursor of an earlier answer.",
+    );
+  }
   return sql`(${auditLog.timestamp}, ${auditLog.session_id}, ${auditLog.seq})
     < (${timestamp ?? ""}, ${sessionId ?? ""}, ${Number(seq)})`;
 }

@@ -42,19 +42,13 @@ const ROUTES: readonly AdminRoute[] = [
 export function adminApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/openapi.json", async (c) => {
-    await operatorOf(c);
+    notBootstrap(await operatorOf(c));
     return c.json(openApiDocument(ROUTES));
   });
   for (const route of ROUTES) {
     app.on(route.method, route.path, async (c) => {
       const operator = await operatorOf(c);
-      if (operator.id === BOOTSTRAP && !route.bootstrap) {
-        throw new HttpRefusal(
-          403,
-          "FORBIDDEN",
-          "ADMIN_TOKEN only creates, lists and revokes operator keys. Use an operator's key here.",
-        );
-      }
+      if (!route.bootstrap) notBootstrap(operator);
       const sent = await bodyOf(c, route);
       return route.handle({
         env: c.env,
@@ -68,6 +62,15 @@ export function adminApp(): Hono<AppEnv> {
     });
   }
   return app;
+}
+
+function notBootstrap(operator: Principal): void {
+  if (operator.id !== BOOTSTRAP) return;
+  throw new HttpRefusal(
+    403,
+    "FORBIDDEN",
+    "ADMIN_TOKEN only creates, lists and revokes operator keys. Use an operator's key here.",
+  );
 }
 
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */

@@ -25,7 +25,7 @@ const name = z
   .string()
   .min(1, "must have 1 to 128 characters")
   .max(128, "must have 1 to 128 characters");
-const rootGlob = z.string().refine((glob) => parseGlob(glob, "root").ok, {
+const rootGlob = z.string().refine((glob) => glob.startsWith("/") && parseGlob(glob, "root").ok, {
   error: "must be a glob of workspace roots, such as /srv/**",
 });
 const MAX_NARROWING = 256;

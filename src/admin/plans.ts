@@ -4,6 +4,7 @@
  * revoked, and each decision names its author and is recorded before and after.
  */
 import * as z from "zod";
+import { HttpRefusal } from "../edge/refusal.ts";
 import { workspaceStub } from "../objects.ts";
 import type { Decision } from "../policy/errors.ts";
 import { checkWorkspaceRoot } from "../policy/paths.ts";
@@ -59,22 +60,25 @@ export const listPlans = defineRoute({
         ? await readWorkspaces(env, tenant ?? null)
         : [{ tenant: tenant ?? operator.tenant, root: workspace_root }];
     const after = parsePlace(unwrap(decodeCursor(query.cursor)));
-    const found: (PlanSummary & { workspace_root: string; tenant: string })[] = [];
+    const page: (PlanSummary & { workspace_root: string; tenant: string })[] = [];
+    let more = false;
     for (const workspace of workspaces) {
       if (after !== null && isBefore(workspace, after)) continue;
+      more = page.length >= limit;
+      if (more) break;
       const same = after?.tenant === workspace.tenant && after.root === workspace.root;
-      const plans = await workspaceStub(env, workspace.tenant, workspace.root).plans({
+      const found = await workspaceStub(env, workspace.tenant, workspace.root).plans({
         status: query.status ?? null,
         after: same ? after.hash : "",
-        limit: limit + 1 - found.length,
+        limit: limit - page.length,
       });
-      for (const plan of plans) {
-        found.push({ ...plan, workspace_root: workspace.root, tenant: workspace.tenant });
+      for (const plan of found.plans) {
+        page.push({ ...plan, workspace_root: workspace.root, tenant: workspace.tenant });
       }
-      if (found.length > limit) break;
+      more = found.more;
+      if (more) break;
     }
-    const page = found.slice(0, limit);
-    const last = found.length > limit ? page.at(-1) : undefined;
+    const last = more ? page.at(-1) : undefined;
     const next_cursor =
       last === undefined
         ? null
@@ -190,12 +194,22 @@ const place = z.tuple([z.string(), z.string(), z.string()]);
 
 function parsePlace(text: string): (Workspace & { hash: string }) | null {
   if (text === "") return null;
-  const [tenant, root, planHash] = place.parse(JSON.parse(text));
-  return { tenant, root, hash: planHash };
+  try {
+    const [tenant, root, planHash] = place.parse(JSON.parse(text));
+    return { tenant, root, hash: planHash };
+  } catch {
+    throw new HttpRefusal(
+      400,
+      "INVALID_ARGUMENT",
+      "cursor: must be a next_cursor of an earlier answer.",
+    );
+  }
 }
 
+/** In the order of D1, which compares the bytes of UTF-8. */
 function isBefore(workspace: Workspace, other: Workspace): boolean {
-  return workspace.tenant === other.tenant
-    ? workspace.root < other.root
-    : workspace.tenant < other.tenant;
+  const tenant = Buffer.compare(Buffer.from(workspace.tenant), Buffer.from(other.tenant));
+  return tenant === 0
+    ? Buffer.compare(Buffer.from(workspace.root), Buffer.from(other.root)) < 0
+    : tenant < 0;
 }

@@ -91,7 +91,9 @@ export const endSession = defineRoute({
     if (source === null) {
       throw new HttpRefusal(404, "SESSION_NOT_FOUND", "There is no session with this id.");
     }
+    if (source.session.ended_at !== null) return null;
     const context = { action: "session.end", session_id: params.id };
+    if (source.session.era === "ambient") throw ambientEnds();
     const outcome = await recordChange(
       env,
       operator,
@@ -102,13 +104,27 @@ export const endSession = defineRoute({
           ? { result: "ok", context }
           : {
               result: "error",
-              error_code: ended === "ambient" ? "CONFLICT" : "SESSION_NOT_FOUND",
+              error_code:
+                ended === "ambient"
+                  ? "CONFLICT"
+                  : ended === "absent"
+                    ? "SESSION_NOT_FOUND"
+                    : "OVERLOADED",
               context,
             },
     );
-    if (outcome === "ambient") {
-      throw new HttpRefusal(409, "CONFLICT", "An ambient session ends with its day, not before.");
+    if (outcome === "ambient") throw ambientEnds();
+    if (outcome === "unsettled") {
+      throw new HttpRefusal(
+        503,
+        "OVERLOADED",
+        "A lost call of it cannot be settled yet. Try again.",
+      );
     }
     return null;
   },
 });
+
+function ambientEnds(): HttpRefusal {
+  return new HttpRefusal(409, "CONFLICT", "An ambient session ends with its day, not before.");
+}

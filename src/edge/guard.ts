@@ -3,10 +3,9 @@
  * The first step of every request: an id, the configuration, Host, HTTPS,
  * Origin, and the headers that every response carries. Nothing here does I/O.
  */
-import type { Config } from "../config.ts";
+import { type Config, LOOPBACK } from "../config.ts";
 import { HttpRefusal } from "./refusal.ts";
 
-const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[::1\])$/;
 const CREDENTIAL_HEADERS = ["authorization", "x-api-key"] as const;
 
 /** What a cross-origin page of `ALLOWED_ORIGINS` may send and read. */
@@ -23,7 +22,7 @@ const CORS_MAX_AGE_SECONDS = 600;
 export function guardRequest(request: Request, config: Config): Response | null {
   const url = new URL(request.url);
   checkHost(url, config);
-  const insecure = checkScheme(request, url, config);
+  const insecure = checkScheme(request, url);
   if (insecure !== null) return insecure;
   return checkOrigin(request, url, config);
 }
@@ -34,9 +33,8 @@ function checkHost(url: URL, { publicUrl }: Config): void {
   throw new HttpRefusal(421, "MISDIRECTED", "This gateway does not answer for the requested host.");
 }
 
-function checkScheme(request: Request, url: URL, { publicUrl }: Config): Response | null {
+function checkScheme(request: Request, url: URL): Response | null {
   if (url.protocol === "https:" || LOOPBACK.test(url.hostname)) return null;
-  if (publicUrl?.protocol === "http:") return null;
   if (CREDENTIAL_HEADERS.some((name) => request.headers.has(name))) {
     throw new HttpRefusal(
       403,

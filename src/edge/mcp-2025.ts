@@ -11,26 +11,27 @@ import {
   initializeParamsSchema,
   initializeResult,
 } from "../mcp/initialize.ts";
-import {
-  classifyMessage,
-  INVALID_PARAMS,
-  type RpcRequest,
-  rpcError,
-  rpcResult,
-} from "../mcp/jsonrpc.ts";
+import { classifyMessage, INVALID_PARAMS, type RpcRequest, rpcResult } from "../mcp/jsonrpc.ts";
 import { acceptsEventStream } from "../mcp/negotiate.ts";
 import { INSTRUCTIONS } from "../mcp/server-info.ts";
 import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
-import { type Answer, answerOf, type McpRequest, methodNotAllowed } from "./mcp-answer.ts";
+import {
+  type Answer,
+  answerOf,
+  type McpRequest,
+  methodNotAllowed,
+  unsettled,
+} from "./mcp-answer.ts";
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 const SESSION_HEADER = "mcp-session-id";
 const VERSION_HEADER = "mcp-protocol-version";
 const OPEN_TRIES = 3;
+const MAX_METHOD_TEXT = 64;
 
 /** Answers a message or a batch of the 2025 era. */
 export async function answer2025(call: McpRequest, payload: JsonValue): Promise<Answer> {
@@ -53,6 +54,7 @@ export async function deleteMcp(call: McpRequest): Promise<Response> {
   const sessionId = requireSessionId(call);
   const outcome = await sessionStub(call.env, sessionId).end(call.principal, call.requestId);
   call.log({ method: "DELETE", tool: null, error_code: null, session_id: sessionId });
+  if (outcome === "unsettled") throw unsettled();
   if (outcome !== "ended") {
     throw await notFound(call, sessionId, outcome === "foreign", {
       method: "DELETE",
@@ -78,9 +80,7 @@ async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer
   const params = initializeParamsSchema.safeParse(request.params ?? {});
   if (!params.success) {
     const message = `initialize: ${params.error.issues[0]?.path.join(".")}: ${params.error.issues[0]?.message}`;
-    call.log({ method: "initialize", tool: null, error_code: "INVALID_ARGUMENT" });
-    const body = JSON.stringify(rpcError(request.id, INVALID_PARAMS, message));
-    return { status: 400, body, headers: {} };
+    throw new HttpRefusal(400, "INVALID_ARGUMENT", message, { rpcCode: INVALID_PARAMS });
   }
   const version = negotiateVersion(params.data.protocolVersion);
   const sessionId = await openSession(call, version, params.data.clientInfo);
@@ -145,7 +145,11 @@ async function notFound(
       error_code: "SESSION_NOT_FOUND",
       request_id: call.requestId,
       notes: "refused use of a session of another principal",
-      context: { method: attempt.method, attempted_session: sessionId },
+      context: {
+        // The method is the caller's text, and a record is no place for a megabyte of it.
+        method: attempt.method?.slice(0, MAX_METHOD_TEXT) ?? null,
+        attempted_session: sessionId,
+      },
     });
   }
   return sessionNotFound();

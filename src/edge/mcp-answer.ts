@@ -28,6 +28,16 @@ export type Answer = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
+/** A lost call of the session must be settled first, and cannot be yet. */
+export function unsettled(): HttpRefusal {
+  return new HttpRefusal(
+    503,
+    "OVERLOADED",
+    "A call of this session lost its answer, and the workspace cannot be asked about it yet.",
+    { headers: { "retry-after": String(UNSETTLED_RETRY_SECONDS) } },
+  );
+}
+
 /** What a session answered, or why it takes no call at the moment. Null when it is not the caller's. */
 export function answerOf(call: McpRequest, sessionId: string, reply: Reply): Answer | null {
   switch (reply.kind) {
@@ -35,12 +45,7 @@ export function answerOf(call: McpRequest, sessionId: string, reply: Reply): Ans
       call.log({ ...reply.log, session_id: sessionId });
       return { status: reply.status, body: reply.body, headers: {} };
     case "unsettled":
-      throw new HttpRefusal(
-        503,
-        "OVERLOADED",
-        "A call of this session lost its answer, and the workspace cannot be asked about it yet.",
-        { headers: { "retry-after": String(UNSETTLED_RETRY_SECONDS) } },
-      );
+      throw unsettled();
     case "overloaded":
       throw new HttpRefusal(
         503,

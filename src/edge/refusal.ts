@@ -78,9 +78,14 @@ export function statusOf(code: ErrorCode): HttpStatus {
   }
 }
 
+/** When to come back where nothing better is known. */
+const DEFAULT_RETRY_SECONDS = "5";
+
 /** The answer to a refusal: JSON-RPC on `/mcp`, plain JSON elsewhere. */
 export function refusalResponse(refusal: HttpRefusal, onMcp: boolean, requestId: string): Response {
-  const { status, code, message, headers } = refusal;
+  const { status, code, message } = refusal;
+  const headers: Record<string, string> =
+    status === 503 ? { "retry-after": DEFAULT_RETRY_SECONDS, ...refusal.headers } : refusal.headers;
   const body = onMcp
     ? rpcError(refusal.rpcId, refusal.rpcCode ?? gatewayErrorCode(status), message, {
         code,

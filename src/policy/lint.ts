@@ -55,10 +55,23 @@ export function lintPlan(plan: unknown, nowMs: number): LintReport {
 
 type Path = readonly (string | number)[];
 
+/**
+ * Characters compared with characters over all containment checks of a plan: a
+ * third of a second. Fifty phases of ten patterns in a scope of twenty need a
+ * twentieth of it; a plan is written by an agent and may be made to need hours.
+ */
+const MAX_CONTAINMENT_STEPS = 100_000_000;
+
+/** Conditions that one call may have to evaluate: each may take long over large arguments. */
+const MAX_CONDITIONS_A_TOOL = 16;
+
 class Lint {
   readonly findings: LintFinding[] = [];
   readonly #plan: unknown;
   readonly #nowMs: number;
+  /** Verdicts on phase patterns, which phases often share. */
+  readonly #within = new Map<string, boolean>();
+  #containmentSteps = 0;
 
   constructor(plan: unknown, nowMs: number) {
     this.#plan = plan;
@@ -247,7 +260,7 @@ class Lint {
   #phasePaths(list: Path, scope: readonly { glob: Glob }[]): void {
     for (const { pointer, glob } of this.#globs(list)) {
       if (!Array.isArray(this.#at(["scope", "paths"]))) continue;
-      if (scope.some((outer) => globContains(outer.glob, glob))) continue;
+      if (this.#isWithin(glob, scope)) continue;
       this.#error(
         "PLAN_PATH_ESCAPE",
         pointer,
@@ -256,11 +269,35 @@ class Lint {
     }
   }
 
+  /** Whether a scope pattern holds all of a phase's; not, once the plan has used up its time. */
+  #isWithin(glob: Glob, scope: readonly { glob: Glob }[]): boolean {
+    const known = this.#within.get(glob.text);
+    if (known !== undefined) return known;
+    const within = scope.some((outer) => {
+      this.#containmentSteps += outer.glob.text.length * glob.text.length;
+      return this.#containmentSteps <= MAX_CONTAINMENT_STEPS && globContains(outer.glob, glob);
+    });
+    this.#within.set(glob.text, within);
+    return within;
+  }
+
   #conditions(list: Path): void {
+    const conditional = new Map<unknown, number>();
     for (const at of this.#items(list).keys()) {
       const path = [...list, at, "when"];
       const when = this.#at(path);
       if (typeof when !== "string") continue;
+      const name = this.#at([...list, at, "name"]);
+      const count = (conditional.get(name) ?? 0) + 1;
+      conditional.set(name, count);
+      if (count === MAX_CONDITIONS_A_TOOL + 1) {
+        this.#error(
+          "PLAN_INVALID_STRUCTURE",
+          [...list, at],
+          `${String(name)} has more than ${MAX_CONDITIONS_A_TOOL} conditions. Join them with || or leave some out.`,
+        );
+      }
+      if (count > MAX_CONDITIONS_A_TOOL) continue;
       const parsed = parseCondition(when);
       if (!parsed.ok) this.#error("PLAN_INVALID_PATH", path, parsed.refusal.message);
     }

@@ -59,10 +59,9 @@ export async function recordChange<T>(
   const { stub, open } = ambient(env, principal, entry.request_id);
   const intent = await stub.intent(open, entry);
   const { args: _args, ...base } = entry;
+  let outcome: T;
   try {
-    const outcome = await change();
-    await stub.result(open, intent.seq, { ...base, ...describe(outcome) });
-    return outcome;
+    outcome = await change();
   } catch (error) {
     await stub.result(open, intent.seq, {
       ...base,
@@ -72,4 +71,6 @@ export async function recordChange<T>(
     });
     throw error;
   }
+  await stub.result(open, intent.seq, { ...base, ...describe(outcome) });
+  return outcome;
 }

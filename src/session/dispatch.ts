@@ -5,9 +5,10 @@
  * was negotiated.
  */
 import type { Principal } from "../edge/principal.ts";
-import type { JsonValue } from "../mcp/ijson.ts";
+import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
   classifyMessage,
+  gatewayErrorCode,
   INVALID_PARAMS,
   INVALID_REQUEST,
   METHOD_NOT_FOUND,
@@ -22,6 +23,8 @@ import type { Call, CallLog, Reply } from "./state.ts";
 import { type Answered, type CallRuntime, callTool } from "./tool-call.ts";
 
 const MAX_BATCH = 50;
+/** Characters of a batch's answers after which its other requests are not run: a reply crosses an object boundary whole. */
+const MAX_BATCH_CHARS = 4 * 1024 * 1024;
 
 /** Answers one POST: a message, or a batch where the session's revision has them. */
 export async function dispatch(runtime: CallRuntime, call: Call): Promise<Reply> {
@@ -71,10 +74,16 @@ async function dispatchBatch(
     return rejected(call, null, "initialize must not be part of a batch.");
   }
   const bodies: string[] = [];
+  let chars = 0;
   // One after the other: the chain then has the order of the batch.
   for (const classified of messages) {
     if (classified.kind === "request") {
-      bodies.push((await answerRequest(runtime, classified.message, call)).body);
+      const { body } =
+        chars < MAX_BATCH_CHARS
+          ? await answerRequest(runtime, classified.message, call)
+          : refuseRest(runtime, classified.message, call);
+      chars += body.length;
+      bodies.push(body);
     } else if (classified.kind === "invalid") {
       bodies.push(JSON.stringify(rpcError(classified.id, INVALID_REQUEST, classified.message)));
     }
@@ -111,6 +120,30 @@ async function answerRequest(
     default:
       return failed(request.id, METHOD_NOT_FOUND, `There is no method ${request.method}.`, log);
   }
+}
+
+/** A request of a batch whose answers have grown too large: refused before it runs, and recorded. */
+function refuseRest(
+  runtime: CallRuntime,
+  request: RpcRequest,
+  call: { requestId: string },
+): Answered {
+  const message = "The answers of this batch have grown too large. Send this request by itself.";
+  const code = gatewayErrorCode(413);
+  const data: JsonObject = { code: "PAYLOAD_TOO_LARGE", request_id: call.requestId };
+  if (request.method === "tools/call") {
+    const name = request.params?.name;
+    const receipt = runtime.ledger.append({
+      event: "tool_call",
+      tool: typeof name === "string" ? name : null,
+      result: "error",
+      error_code: "PAYLOAD_TOO_LARGE",
+      request_id: call.requestId,
+    });
+    data.receipt = { ...receipt };
+  }
+  const log = logOf(request.method);
+  return { body: JSON.stringify(rpcError(request.id, code, message, data)), log, status: 200 };
 }
 
 function failed(id: RequestId, code: number, message: string, log: CallLog): Answered {

@@ -3,8 +3,8 @@
  * A session's records for readers: from the session's object while it holds
  * them, from the archive after that.
  */
-import { type AuditRecord, recordSchema, type StoredRecord } from "../audit/record.ts";
-import { readArchive, readSessionRow } from "../audit/sinks/d1.ts";
+import { type AuditRecord, exportLine, recordSchema, type StoredRecord } from "../audit/record.ts";
+import { archivedRoots, readArchive, readSessionRow } from "../audit/sinks/d1.ts";
 import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
@@ -17,11 +17,13 @@ export const PAGE_RECORDS = 500;
 
 export type AuditedSession = Pick<
   SessionStatus,
-  "session_id" | "tenant" | "principal" | "role" | "workspace_root"
->;
+  "session_id" | "tenant" | "principal" | "role" | "workspace_root" | "entries" | "ended_at"
+> & { readonly head: string | null; readonly era: string };
 
 export type AuditSource = {
   readonly session: AuditedSession;
+  /** Every workspace that the session was ever bound to. */
+  readonly roots: () => Promise<string[]>;
   /** Records after a seq, in order, at most `limit`; empty at the end. */
   readonly page: (afterSeq: number, limit: number) => Promise<StoredRecord[]>;
 };
@@ -33,6 +35,7 @@ export async function openSource(env: Env, sessionId: string): Promise<AuditSour
     const stub = sessionStub(env, sessionId);
     return {
       session: held,
+      roots: async () => held.roots,
       page: async (afterSeq, limit) =>
         // The object frees its storage once the archive has everything, between two pages too.
         (await stub.page(afterSeq, limit)) ??
@@ -43,6 +46,7 @@ export async function openSource(env: Env, sessionId: string): Promise<AuditSour
   if (row === null) return null;
   return {
     session: row,
+    roots: () => archivedRoots(env.ARCHIVE_DB, sessionId),
     page: (afterSeq, limit) => readArchive(env.ARCHIVE_DB, sessionId, afterSeq, limit),
   };
 }
@@ -59,23 +63,42 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
   }
 }
 
-/** Only ids that this deployment can have given out reach an object. */
+/**
+ * Only ids that this deployment has given out reach an object. An ambient id
+ * carries no proof of that: the archive must know it, as it does soon after its
+ * first record.
+ */
 async function askObject(env: Env, sessionId: string): Promise<SessionStatus | null> {
   const { sessionIdKey } = requireConfig(env);
-  if (!isMintedSessionId(sessionIdKey, sessionId) && !looksAmbient(sessionId)) return null;
-  return sessionStub(env, sessionId).status();
+  const known =
+    isMintedSessionId(sessionIdKey, sessionId) ||
+    (looksAmbient(sessionId) && (await readSessionRow(env.ARCHIVE_DB, sessionId)) !== null);
+  return known ? sessionStub(env, sessionId).status() : null;
 }
 
-/** The record of a stored line. Throws when the line is not a record: then it was not the gateway that wrote it. */
-export function parseStoredRecord(stored: StoredRecord): AuditRecord {
-  return recordSchema.parse(JSON.parse(stored.line));
+/** The record of a stored line, or null when it is none: then it was not the gateway that wrote it. */
+export function parseStoredRecord(stored: StoredRecord): AuditRecord | null {
+  try {
+    return recordSchema.safeParse(JSON.parse(stored.line)).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** The export line of a stored record; what is no record any more goes out as it is, for a verifier to find. */
+export function exportedLine(stored: StoredRecord): string {
+  try {
+    return exportLine(stored);
+  } catch {
+    return stored.line;
+  }
 }
 
 /** Whether an auditor may see a session: one of its tenant, within the workspaces of its key. */
-export function mayAudit(caller: Principal, { session }: AuditSource): boolean {
-  if (session.tenant !== caller.tenant) return false;
-  if (caller.workspaces === null) return true;
-  return (
-    session.workspace_root !== null && matchesAnyRoot(caller.workspaces, session.workspace_root)
-  );
+export async function mayAudit(caller: Principal, source: AuditSource): Promise<boolean> {
+  if (source.session.tenant !== caller.tenant) return false;
+  const { workspaces } = caller;
+  if (workspaces === null) return true;
+  const roots = await source.roots();
+  return roots.length > 0 && roots.every((root) => matchesAnyRoot(workspaces, root));
 }

@@ -61,7 +61,10 @@ export async function flushSegments(context: FlushContext): Promise<void> {
   const { env, store } = context;
   await guarded(context, "segments", async () => {
     // The session's wrapped key must be in the archive before anything sealed under it is kept.
-    if (store.sink("archive").cursor === 0) return context.flushIntervalMs;
+    if (store.sink("archive").cursor === 0) {
+      const archive = context.schedule.at("archive") ?? 0;
+      return Math.max(context.flushIntervalMs, archive - Date.now());
+    }
     for (let segments = 0; segments < BATCHES_AN_ALARM; segments++) {
       const sink = store.sink("segments");
       const records = segmentRecords(store, sink);
@@ -91,7 +94,11 @@ function segmentRecords(store: SessionStore, sink: SinkState) {
     : store.records(sink.cursor, sink.pendingLast - sink.cursor);
 }
 
-/** Runs one sink's flush: `flush` answers null when all is done, else in how many ms to go on. */
+/**
+ * Runs one sink's flush; `flush` answers null when all is done, else in how many
+ * ms to go on. The due time stands until the sink has answered, so that an
+ * object lost in between flushes again.
+ */
 async function guarded(
   context: FlushContext,
   name: SinkName,
@@ -99,10 +106,12 @@ async function guarded(
 ): Promise<void> {
   const { store, schedule, flushIntervalMs } = context;
   const due = schedule.at(name);
-  schedule.clear(name);
   try {
     const pause = await flush();
-    if (pause !== null) schedule.atLatest(name, Date.now() + pause);
+    // Records may have come while the sink was busy; they found a due time standing.
+    const left = store.sink(name).cursor < context.status().entries;
+    if (left) schedule.set(name, Date.now() + (pause ?? flushIntervalMs));
+    else schedule.clear(name);
   } catch (error) {
     const sink = store.sink(name);
     const failures = sink.failures + 1;

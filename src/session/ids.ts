@@ -75,10 +75,15 @@ export function ambientSessionId(
   return toUuid(bytes);
 }
 
+/** When an id was made: its first 48 bits, Unix ms. */
+export function mintedAtMs(id: string): number {
+  return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+}
+
 /** Whether an id has the form of an ambient session's: version 8, at a UTC midnight. */
 export function looksAmbient(id: string): boolean {
   if (!UUID_V8.test(id)) return false;
-  return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) % DAY_MS === 0;
+  return mintedAtMs(id) % DAY_MS === 0;
 }
 
 /** When the ambient session of the day of `nowMs` closes: 01:00 UTC of the next day, Unix ms. */

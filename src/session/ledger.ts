@@ -139,6 +139,7 @@ export class Ledger {
   /** Appends the one result of an intent and closes it, in one transaction. */
   result(intentSeq: number, entry: Entry): Receipt {
     return this.#both(() => {
+      if (!this.#store.isOpen(intentSeq)) throw new Error(`the intent ${intentSeq} is closed`);
       const receipt = this.append(entry, intentSeq);
       this.#store.closeIntent(intentSeq);
       return receipt;

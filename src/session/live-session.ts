@@ -7,6 +7,7 @@ import { deriveSealKey, unwrapSessionKey } from "../audit/seal.ts";
 import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { workspaceStub } from "../objects.ts";
+import { logEvent } from "../ops/log.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
 import type { ToolContext } from "../tools/tool.ts";
 import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
@@ -17,10 +18,10 @@ import {
   SEGMENT_BYTES,
   SEGMENT_INTERVAL_MS,
 } from "./flush.ts";
-import { ambientCloseMs } from "./ids.ts";
-import { type Entry, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { ambientCloseMs, mintedAtMs } from "./ids.ts";
+import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
 import { Schedule } from "./schedule.ts";
-import { parseIntentNote, settleIntent } from "./settle.ts";
+import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
 import type { SessionStore } from "./store.ts";
 import type { Bind, CallLedger, CallRuntime, Stateless } from "./tool-call.ts";
@@ -29,6 +30,8 @@ import type { Bind, CallLedger, CallRuntime, Stateless } from "./tool-call.ts";
 const MAX_UNFLUSHED = 100_000;
 /** The first flush comes soon, so that a new session is in the index at once. */
 const FIRST_FLUSH_MS = 500;
+/** How long a session that cannot be closed waits before it is tried again. */
+const CLOSE_RETRY_MS = 60_000;
 /** How far the persisted end of life may lag behind the one in memory: saves a write a call. */
 const TOUCH_FRACTION = 20;
 
@@ -44,7 +47,7 @@ export class LiveSession {
   /** Characters of record text that no segment holds yet. */
   #unsegmented: number;
   /** Intents of an earlier life of the object, to be settled before anything else. */
-  #lost: { seq: number; json: string }[];
+  #lost: { seq: number; note: IntentNote }[];
   #settling: Promise<void> | null = null;
   #inFlight = 0;
   #closing = false;
@@ -72,7 +75,10 @@ export class LiveSession {
       sessionKey: key,
       auditArgs: config.auditArgs,
     });
-    this.#lost = store.openIntents();
+    this.#lost = store
+      .openIntents()
+      .map(({ seq, json }) => ({ seq, note: parseIntentNote(json) }))
+      .filter(({ note }) => isLost(note));
     this.#unsegmented = store.textAfter(store.sink("segments").cursor);
     const last = store.lastRecord();
     const recorded =
@@ -108,7 +114,7 @@ export class LiveSession {
 
   expiresAt(): number {
     return this.#state.era === "ambient"
-      ? ambientCloseMs(Date.parse(this.#state.created_at))
+      ? ambientCloseMs(mintedAtMs(this.#state.session_id))
       : this.#lastSeen + this.#config.sessionTtlMs;
   }
 
@@ -142,9 +148,7 @@ export class LiveSession {
 
   /** Binds a session of the 2026 era that has just been opened, with its second record. */
   begin(bind: Bind, entry: Entry): Receipt {
-    return this.#scheduled(() =>
-      this.#ledger.appendWith(entry, () => this.#save({ ...this.#state, ...bind })),
-    );
+    return this.#scheduled(() => this.#ledger.appendWith(entry, () => this.#bind(bind)));
   }
 
   /** Appends a record from outside a call: an admin change, a refused use of another's session. */
@@ -159,7 +163,7 @@ export class LiveSession {
         event: entry.event,
         result_event: entry.event,
         tool: entry.tool ?? null,
-        workspace_root: null,
+        workspace_root: entry.workspace_root ?? null,
         plan_hash: entry.plan_hash ?? null,
         request_id: entry.request_id,
       }),
@@ -183,13 +187,7 @@ export class LiveSession {
     while (this.#lost.length > 0) {
       const intent = this.#lost[0];
       if (intent === undefined) return;
-      await settleIntent(
-        this.#env,
-        this.#ledger,
-        this.#state,
-        intent.seq,
-        parseIntentNote(intent.json),
-      );
+      await settleIntent(this.#env, this.#ledger, this.#state, intent.seq, intent.note);
       this.#lost.shift();
       this.#afterAppend();
     }
@@ -228,6 +226,7 @@ export class LiveSession {
       this.#ledger.result(seq, {
         event: note.result_event,
         tool: note.tool,
+        workspace_root: note.workspace_root,
         plan_hash: note.plan_hash,
         result: "error",
         error_code: "OUTCOME_UNKNOWN",
@@ -242,15 +241,29 @@ export class LiveSession {
     this.#schedule.rang();
     for (const what of this.#schedule.ripe(now)) {
       if (what === "archive") await flushArchive(this.#flushContext());
-      else if (what === "segments") await flushSegments(this.#flushContext());
+      else if (what === "segments") await this.#flushSegments();
       else await this.#idle(now);
     }
     this.#schedule.rearm();
   }
 
-  /** Makes sure that an alarm is set: after a wake-up it may have been lost. */
+  /**
+   * Makes sure that what is left to do is due and that an alarm is set, after a
+   * wake-up and for a new session.
+   */
   rearm(): void {
+    for (const sink of ["archive", "segments"] as const) {
+      const left = this.#store.sink(sink).cursor < this.#ledger.head.seq;
+      if ((left || this.released) && this.#schedule.at(sink) === null) {
+        this.#schedule.put(sink, Date.now());
+      }
+    }
     this.#schedule.rearm();
+  }
+
+  async #flushSegments(): Promise<void> {
+    await flushSegments(this.#flushContext());
+    this.#unsegmented = this.#store.textAfter(this.#store.sink("segments").cursor);
   }
 
   async #idle(now: number): Promise<void> {
@@ -261,9 +274,14 @@ export class LiveSession {
     const reason = this.#state.era === "ambient" ? "the day is over" : "idle";
     try {
       await this.close(reason, crypto.randomUUID());
-    } catch {
+    } catch (error) {
       // A Workspace could not be asked to settle; the session stays open until it can be.
-      this.#schedule.set("idle", now + this.#config.flushIntervalMs);
+      this.#schedule.set("idle", now + CLOSE_RETRY_MS);
+      logEvent("error", "close_failed", {
+        session_id: this.#state.session_id,
+        retry_ms: CLOSE_RETRY_MS,
+        error: String(error),
+      });
     }
   }
 
@@ -285,7 +303,7 @@ export class LiveSession {
       env: this.#env,
       ledger: this.#scheduledLedger,
       state: () => this.#state,
-      bind: (to) => this.#save({ ...this.#state, ...to }),
+      bind: (to) => this.#bind(to),
       context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
     };
   }
@@ -344,6 +362,11 @@ export class LiveSession {
     }
   }
 
+  #bind(bind: Bind): void {
+    const roots = new Set([...this.#state.roots, bind.workspace_root]);
+    this.#save({ ...this.#state, ...bind, roots: [...roots] });
+  }
+
   #save(state: SessionState): void {
     this.#store.saveState(state);
     this.#state = state;
@@ -382,7 +405,7 @@ export class LiveSession {
   /** Another session, for an auditor: of its own tenant, and within its key's workspaces. */
   async #audited(caller: Principal, sessionId: string): Promise<Decision<AuditSource>> {
     const source = await openSource(this.#env, sessionId);
-    if (source !== null && mayAudit(caller, source)) return allow(source);
+    if (source !== null && (await mayAudit(caller, source))) return allow(source);
     return refuse("SESSION_NOT_FOUND", "There is no such session in this tenant.");
   }
 }

@@ -32,19 +32,31 @@ import { SessionStore } from "./store.ts";
 import { callTool, type Stateless } from "./tool-call.ts";
 
 const SESSION_KEY_BYTES = 32;
+const ALARM_RETRY_MS = 60_000;
 
 export class SessionObject extends DurableObject<Env> {
   readonly #store: SessionStore;
-  #session: LiveSession | null = null;
+  /** Undefined until this life has looked. */
+  #loaded: LiveSession | null | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#store = new SessionStore(ctx.storage.sql);
-    const state = this.#store.load();
-    if (state === null) return;
-    this.#session = this.#live(state);
-    // A lost alarm is set again by whatever wakes the object.
-    this.#session.rearm();
+  }
+
+  /**
+   * The session as this life holds it, built at the first use. Not in the
+   * constructor: secrets that do not fit would make it throw, and an alarm that
+   * finds no object is dropped after a few tries.
+   */
+  get #session(): LiveSession | null {
+    if (this.#loaded === undefined) {
+      const state = this.#store.load();
+      this.#loaded = state === null ? null : this.#live(state);
+      // A lost alarm is set again by whatever wakes the object.
+      this.#loaded?.rearm();
+    }
+    return this.#loaded;
   }
 
   /** Opens the session with its first record. False when the id is taken: the caller mints another. */
@@ -82,20 +94,21 @@ export class SessionObject extends DurableObject<Env> {
   }
 
   /** Ends the session at its owner's wish. */
-  async end(principal: Principal, requestId: string): Promise<"ended" | "absent" | "foreign"> {
+  async end(
+    principal: Principal,
+    requestId: string,
+  ): Promise<"ended" | "absent" | "foreign" | "unsettled"> {
     const session = await this.#admit(principal, "2025");
     if (typeof session === "string") return session;
-    await session.close("ended by the client", requestId);
-    return "ended";
+    return (await this.#close(session, "ended by the client", requestId)) ? "ended" : "unsettled";
   }
 
   /** Ends the session at an operator's wish. Ambient sessions only end with their day. */
-  async endByOperator(requestId: string): Promise<"ended" | "absent" | "ambient"> {
+  async endByOperator(requestId: string): Promise<"ended" | "absent" | "ambient" | "unsettled"> {
     const session = this.#session;
+    if (session?.state.era === "ambient") return "ambient";
     if (session === null || session.ended) return "absent";
-    if (session.state.era === "ambient") return "ambient";
-    await session.close("ended by an operator", requestId);
-    return "ended";
+    return (await this.#close(session, "ended by an operator", requestId)) ? "ended" : "unsettled";
   }
 
   // ── the ambient session ─────────────────────────────────────────────────
@@ -129,13 +142,19 @@ export class SessionObject extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
-    const session = this.#session;
-    if (session === null) return;
-    await session.ring(Date.now());
-    if (!session.released) return;
-    this.#session = null;
-    await this.ctx.storage.deleteAll();
-    logEvent("info", "session_released", { session_id: session.state.session_id });
+    try {
+      const session = this.#session;
+      if (session === null) return;
+      await session.ring(Date.now());
+      if (!session.released) return;
+      await this.ctx.storage.deleteAll();
+      this.#loaded = null;
+      logEvent("info", "session_released", { session_id: session.state.session_id });
+    } catch (error) {
+      // An alarm that throws is retried a few times and then dropped for good.
+      logEvent("error", "alarm_failed", { retry_ms: ALARM_RETRY_MS, error: String(error) });
+      await this.ctx.storage.setAlarm(Date.now() + ALARM_RETRY_MS);
+    }
   }
 
   // ── inside ──────────────────────────────────────────────────────────────
@@ -153,9 +172,28 @@ export class SessionObject extends DurableObject<Env> {
     const now = Date.now();
     if (session.accepts(now)) return session;
     if (!session.ended && session.inFlight === 0 && now >= session.expiresAt()) {
-      await session.close("idle", crypto.randomUUID());
+      await this.#close(session, "idle", crypto.randomUUID());
     }
     return "absent";
+  }
+
+  /** Closes a session; false while a lost call of it cannot be settled. */
+  async #close(session: LiveSession, reason: string, requestId: string): Promise<boolean> {
+    try {
+      await session.close(reason, requestId);
+      return true;
+    } catch (error) {
+      this.#logUnsettled(session, requestId, error);
+      return false;
+    }
+  }
+
+  #logUnsettled(session: LiveSession, requestId: string, error: unknown): void {
+    logEvent("error", "settle_failed", {
+      session_id: session.state.session_id,
+      request_id: requestId,
+      error: String(error),
+    });
   }
 
   /** Runs a call on a session that was admitted: settled first, and not closed in the meantime. */
@@ -164,11 +202,7 @@ export class SessionObject extends DurableObject<Env> {
     try {
       await session.settle();
     } catch (error) {
-      logEvent("error", "settle_failed", {
-        session_id: session.state.session_id,
-        request_id: requestId,
-        error: String(error),
-      });
+      this.#logUnsettled(session, requestId, error);
       return { kind: "unsettled" };
     }
     // It may have been closed in the meantime; nothing is awaited from here to the call's count.
@@ -222,6 +256,7 @@ export class SessionObject extends DurableObject<Env> {
       created_at: new Date(now).toISOString(),
       workspace_root: null,
       plan_hash: null,
+      roots: [],
       wrapped_key: wrapSessionKey(config.secretsKey, key, sessionId),
       ended_at: null,
     };
@@ -236,7 +271,7 @@ export class SessionObject extends DurableObject<Env> {
       });
       return opened;
     });
-    this.#session = session;
+    this.#loaded = session;
     session.rearm();
     return session;
   }

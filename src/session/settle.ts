@@ -23,6 +23,14 @@ export function parseIntentNote(json: string): IntentNote {
   return intentNoteSchema.parse(JSON.parse(json));
 }
 
+/**
+ * Whether a lost life of the object means a lost call: it does for a tool, which
+ * ran in the object. An admin change is made by the Worker, which still reports.
+ */
+export function isLost(note: IntentNote): boolean {
+  return note.event === "tool_intent";
+}
+
 /** Settles one open intent and appends its result. Throws when the Workspace cannot be asked. */
 export async function settleIntent(
   env: Env,
@@ -51,6 +59,7 @@ function settledEntry(note: IntentNote, settlement: Settlement | null): Entry {
   const common = {
     event: note.result_event,
     tool: note.tool,
+    workspace_root: note.workspace_root,
     plan_hash: note.plan_hash,
     request_id: note.request_id,
   };

@@ -23,6 +23,8 @@ export const sessionStateSchema = z.object({
   created_at: z.string(),
   workspace_root: z.string().nullable(),
   plan_hash: z.string().nullable(),
+  /** Every workspace that it was bound to. */
+  roots: z.array(z.string()),
   /** The session's random key, wrapped under `SECRETS_KEY`. */
   wrapped_key: z.string(),
   ended_at: z.string().nullable(),

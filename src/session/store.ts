@@ -129,6 +129,10 @@ export class SessionStore {
     this.#sql.exec("INSERT INTO open_intents (seq, json) VALUES (?, ?)", seq, json);
   }
 
+  isOpen(seq: number): boolean {
+    return this.#sql.exec("SELECT 1 FROM open_intents WHERE seq = ?", seq).toArray().length > 0;
+  }
+
   closeIntent(seq: number): void {
     this.#sql.exec("DELETE FROM open_intents WHERE seq = ?", seq);
   }

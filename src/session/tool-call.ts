@@ -73,7 +73,9 @@ export async function callTool(
       args: isObject(args) ? args : null,
     });
   }
-  const call: OneCall = { runtime, request, caller, requestId, tool, args };
+  // A re-bind may come while this call waits: its records are of the workspace it was made in.
+  const { workspace_root } = runtime.state();
+  const call: OneCall = { runtime, request, caller, requestId, tool, args, workspace_root };
   const prepared = tool.prepare(ownArguments(runtime, tool, args));
   if (!prepared.ok) return refuseCall(call, null, prepared.refusal);
   const planHash = prepared.value.planHash ?? runtime.state().plan_hash;
@@ -91,6 +93,7 @@ type OneCall = {
   readonly requestId: string;
   readonly tool: BuiltInTool;
   readonly args: JsonObject;
+  readonly workspace_root: string | null;
 };
 
 /** Role, session, path and plan given, in this order: the first that fails is the answer. */
@@ -190,7 +193,7 @@ async function effectCall(
     event: "tool_intent",
     result_event: "tool_result",
     tool: tool.name,
-    workspace_root: runtime.state().workspace_root,
+    workspace_root: call.workspace_root,
     plan_hash: planHash,
     request_id: requestId,
   };
@@ -345,7 +348,8 @@ function refuseParams(
 }
 
 function common(call: OneCall, planHash: string | null) {
-  return { tool: call.tool.name, plan_hash: planHash, request_id: call.requestId };
+  const { tool, workspace_root, requestId } = call;
+  return { tool: tool.name, workspace_root, plan_hash: planHash, request_id: requestId };
 }
 
 function metaText({ runtime }: OneCall, receipt: Receipt, refusal: Refusal | null): string {

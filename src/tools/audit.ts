@@ -4,11 +4,12 @@
  * that of every session of its tenant.
  */
 import * as z from "zod";
-import { type AuditRecord, exportLine, type StoredRecord } from "../audit/record.ts";
+import type { StoredRecord } from "../audit/record.ts";
 import { createVerifier } from "../audit/verify.ts";
 import { workspaceStub } from "../objects.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
-import { PAGE_RECORDS, parseStoredRecord } from "../session/evidence.ts";
+import { exportedLine, PAGE_RECORDS, parseStoredRecord } from "../session/evidence.ts";
+import { ChainEffects } from "./chain-effects.ts";
 import { replay } from "./replay.ts";
 import { answer, defineTool, refused, type ToolContext } from "./tool.ts";
 
@@ -32,12 +33,16 @@ async function subject(
     session_id: string;
     tenant: string;
     workspace_root: string | null;
+    entries: number;
+    head: string | null;
     page: (afterSeq: number, limit: number) => Promise<StoredRecord[]>;
   }>
 > {
   const { state, caller } = context;
   if (auditedId === undefined || auditedId === state.session_id) {
-    return allow({ ...state, page: async (after, limit) => context.records(after, limit) });
+    const { seq, hash_chain } = context.head();
+    const page = async (after: number, limit: number) => context.records(after, limit);
+    return allow({ ...state, entries: seq, head: hash_chain, page });
   }
   if (caller.role !== "auditor") {
     return refuse(
@@ -73,32 +78,16 @@ export const readAuditLog = defineTool({
     const limit = args.limit ?? DEFAULT_ENTRIES;
     const records = await audited.value.page(args.after_seq ?? 0, limit + 1);
     const shown = records.slice(0, limit);
-    const own = audited.value.session_id === context.state.session_id;
-    const head = own ? context.head() : await headOf(audited.value.page, records);
+    const { entries: seq, head } = audited.value;
     const next = records.length > limit ? (shown.at(-1)?.seq ?? null) : null;
     // The lines are canonical already: putting them together is the canonical form of the whole.
-    const entries = shown.map(exportLine).join(",");
+    const entries = shown.map(exportedLine).join(",");
     return {
       ok: true,
-      text: `{"entries":[${entries}],"head":{"hash_chain":"${head.hash_chain}","seq":${head.seq}},"next_after_seq":${next}}`,
+      text: `{"entries":[${entries}],"head":{"hash_chain":"${head ?? ""}","seq":${seq}},"next_after_seq":${next}}`,
     };
   },
 });
-
-/** The last record of a session that is not one's own: read on from where the page ended. */
-async function headOf(
-  page: (afterSeq: number, limit: number) => Promise<StoredRecord[]>,
-  records: readonly StoredRecord[],
-): Promise<{ seq: number; hash_chain: string }> {
-  let last = records.at(-1) ?? (await page(0, PAGE_RECORDS)).at(-1);
-  while (last !== undefined) {
-    const more = await page(last.seq, PAGE_RECORDS);
-    const further = more.at(-1);
-    if (further === undefined) break;
-    last = further;
-  }
-  return { seq: last?.seq ?? 0, hash_chain: last?.hash_chain ?? "" };
-}
 
 const findings = z.array(z.object({ part: z.string(), code: z.string(), message: z.string() }));
 
@@ -124,12 +113,12 @@ export const verifyWorkspaceIntegrity = defineTool({
     const { session_id, tenant, workspace_root, page } = audited.value;
     const found: z.output<typeof findings> = [];
     const verifier = createVerifier({ tenant, session_id });
-    const effects = new Map<string, Map<number, string | null>>();
+    const effects = new ChainEffects();
     for (let after = 0; ; ) {
       const records = await page(after, PAGE_RECORDS);
       for (const stored of records) {
-        verifier.push(exportLine(stored));
-        noteEffect(effects, parseStoredRecord(stored));
+        verifier.push(exportedLine(stored));
+        effects.note(stored.seq, parseStoredRecord(stored));
       }
       after = records.at(-1)?.seq ?? after;
       if (records.length < PAGE_RECORDS) break;
@@ -139,7 +128,7 @@ export const verifyWorkspaceIntegrity = defineTool({
     for (const { seq, code, message } of integrity.findings) {
       found.push({ part: "chain", code, message: `Record ${seq}: ${message}` });
     }
-    const roots = new Set(effects.keys());
+    const roots = effects.roots();
     if (workspace_root !== null) roots.add(workspace_root);
     let journalOk = true;
     let files = { ok: true, checked: 0 };
@@ -157,7 +146,7 @@ export const verifyWorkspaceIntegrity = defineTool({
       };
       for (const finding of integrity.findings) found.push({ part: "workspace", ...finding });
       const journal = await readJournal(workspace, session_id);
-      for (const message of compareEffects(effects.get(root) ?? new Map(), journal)) {
+      for (const message of effects.differences(root, journal)) {
         journalOk = false;
         found.push({ part: "journal", code: "EFFECT_MISMATCH", message });
       }
@@ -173,19 +162,6 @@ export const verifyWorkspaceIntegrity = defineTool({
   },
 });
 
-/** Collects what the chain says was written: root → intent seq → SHA-256 afterwards. */
-function noteEffect(effects: Map<string, Map<number, string | null>>, record: AuditRecord): void {
-  if (record.event !== "tool_result" || record.result !== "ok") return;
-  if (record.intent_seq === null || record.workspace_root === null) return;
-  const effect = effectSchema.safeParse(record.context?.effect);
-  if (!effect.success) return;
-  const ofRoot = effects.get(record.workspace_root) ?? new Map<number, string | null>();
-  ofRoot.set(record.intent_seq, effect.data.sha256_after);
-  effects.set(record.workspace_root, ofRoot);
-}
-
-const effectSchema = z.object({ sha256_after: z.string().nullable() });
-
 async function readJournal(
   workspace: ReturnType<typeof workspaceStub>,
   sessionId: string,
@@ -199,21 +175,6 @@ async function readJournal(
     after = page.at(-1)?.seq ?? after;
     if (page.length < PAGE_RECORDS) return journal;
   }
-}
-
-function compareEffects(
-  chain: ReadonlyMap<number, string | null>,
-  journal: ReadonlyMap<number, string | null>,
-): string[] {
-  const messages: string[] = [];
-  for (const [seq, sha256] of chain) {
-    if (!journal.has(seq)) messages.push(`The workspace knows no change by the call ${seq}.`);
-    else if (journal.get(seq) !== sha256) messages.push(`The call ${seq} wrote something else.`);
-  }
-  for (const seq of journal.keys()) {
-    if (!chain.has(seq)) messages.push(`The change of the call ${seq} is not in the chain.`);
-  }
-  return messages;
 }
 
 export const replayExecution = defineTool({
@@ -244,7 +205,6 @@ export const replayExecution = defineTool({
     next_seq_start: z.int().nullable(),
   }),
   needsWorkspace: (args) => args.audit_session_id === undefined,
-  planHash: (args) => args.plan_hash,
   run: async (args, context) => {
     const audited = await subject(context, args.audit_session_id);
     if (!audited.ok) return refused(audited.refusal);

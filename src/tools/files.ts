@@ -96,13 +96,18 @@ export const writeFile = defineTool({
   record: "effect",
   contentKeys: ["content"],
   destructive: true,
-  input: z.strictObject({
-    path,
-    content: z.string(),
-    encoding: encoding.optional().describe("utf-8 when left out."),
-    plan_hash: planHash,
-    expected_sha256: expectedSha256,
-  }),
+  input: z
+    .strictObject({
+      path,
+      content: z.string(),
+      encoding: encoding.optional().describe("utf-8 when left out."),
+      plan_hash: planHash,
+      expected_sha256: expectedSha256,
+    })
+    .refine((args) => args.encoding !== "base64" || isBase64(args.content), {
+      path: ["content"],
+      error: "must be base64 with padding (RFC 4648)",
+    }),
   output: z.object({
     path: z.string(),
     sha256: z.string(),
@@ -112,11 +117,7 @@ export const writeFile = defineTool({
   }),
   needsWorkspace: true,
   planHash: (args) => args.plan_hash ?? null,
-  check: (args, context) =>
-    refusalOf(checkPath(args.path)) ??
-    (args.encoding === "base64" && !isBase64(args.content)
-      ? { code: "INVALID_ARGUMENT", message: "content: must be base64 with padding (RFC 4648)." }
-      : planGiven(args.plan_hash, context)),
+  check: (args, context) => refusalOf(checkPath(args.path)) ?? planGiven(args.plan_hash, context),
   run: async (args, context) => {
     const change = changeOf("write_file", args, context);
     const written = await context.workspace().write({

@@ -8,6 +8,7 @@ import { canonicalJson } from "../audit/canonical.ts";
 import type { JsonObject } from "../audit/record.ts";
 import { lintPlan as lint } from "../policy/lint.ts";
 import { PLAN_STATES, parsePlan, planHash } from "../policy/plan.ts";
+import { decodeCursor, encodeCursor } from "./cursor.ts";
 import { answer, defineTool, refused } from "./tool.ts";
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
@@ -28,7 +29,7 @@ const finding = z.object({
 const lintReport = z.object({ ok: z.boolean(), findings: z.array(finding) });
 const status = z.enum(PLAN_STATES);
 
-const LIST_LIMIT = 500;
+const LIST_LIMIT = 200;
 
 export const savePlan = defineTool({
   name: "save_plan",
@@ -89,7 +90,6 @@ export const lintPlan = defineTool({
     ),
   output: lintReport,
   needsWorkspace: (args) => args.plan_hash !== undefined,
-  planHash: (args) => args.plan_hash ?? null,
   run: async (args, { state, workspace, now }) => {
     if (args.plan_hash === undefined) return answer(lint(args.plan ?? {}, now));
     const saved = await workspace().plan(state.workspace_root ?? "", args.plan_hash);
@@ -103,7 +103,10 @@ export const listPlans = defineTool({
   description: "Lists the plans of this workspace with their states.",
   roles: ["antigravity", "windsurf"],
   record: "call",
-  input: z.strictObject({ status: status.optional().describe("Only plans in this state.") }),
+  input: z.strictObject({
+    status: status.optional().describe("Only plans in this state."),
+    cursor: z.string().optional().describe("next_cursor of the page before."),
+  }),
   output: z.object({
     plans: z.array(
       z.object({
@@ -116,15 +119,22 @@ export const listPlans = defineTool({
         expires_at: z.string().nullable(),
       }),
     ),
+    next_cursor: z.string().nullable(),
   }),
   needsWorkspace: true,
   run: async (args, { workspace }) => {
-    const plans = await workspace().plans({
+    const after = decodeCursor(args.cursor);
+    if (!after.ok) return refused(after.refusal);
+    const { plans, more } = await workspace().plans({
       status: args.status ?? null,
-      after: "",
+      after: after.value,
       limit: LIST_LIMIT,
     });
-    return answer({ plans });
+    const last = more ? plans.at(-1) : undefined;
+    return answer({
+      plans,
+      next_cursor: last === undefined ? null : encodeCursor(last.plan_hash),
+    });
   },
 });
 
@@ -141,7 +151,6 @@ export const readPlan = defineTool({
     plan: z.record(z.string(), z.unknown()),
   }),
   needsWorkspace: true,
-  planHash: (args) => args.plan_hash,
   run: async (args, { state, workspace }) => {
     const found = await workspace().plan(state.workspace_root ?? "", args.plan_hash);
     if (!found.ok) return refused(found.refusal);

@@ -61,6 +61,10 @@ export async function replay(
     for (const stored of records) {
       if (query.seq_end !== undefined && stored.seq > query.seq_end) break scan;
       const record = parseStoredRecord(stored);
+      if (record === null) {
+        deviations.push({ seq: stored.seq, code: "MALFORMED", message: "This is no record." });
+        continue;
+      }
       if (record.plan_hash !== query.plan_hash) continue;
       sawPlan = true;
       if (query.tool !== undefined && record.tool !== query.tool) continue;

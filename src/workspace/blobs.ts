@@ -22,17 +22,15 @@ export async function putBlob(
   });
 }
 
-/** Reads and checks a blob. Throws when it is missing or is not what its name says. */
-export async function getBlob(
-  bucket: R2Bucket,
-  tenant: string,
-  sha256: string,
-): Promise<Uint8Array> {
+export type Blob = { ok: true; bytes: Uint8Array } | { ok: false; problem: string };
+
+/** Reads and checks a blob; not ok when it is missing or is not what its name says. Throws when R2 does not answer. */
+export async function getBlob(bucket: R2Bucket, tenant: string, sha256: string): Promise<Blob> {
   const object = await bucket.get(blobKey(tenant, sha256));
-  if (object === null) throw new Error(`the stored content ${sha256} is missing`);
+  if (object === null) return { ok: false, problem: "missing in the bucket" };
   const bytes = await object.bytes();
   if (createHash("sha256").update(bytes).digest("hex") !== sha256) {
-    throw new Error(`the stored content ${sha256} is not what its name says`);
+    return { ok: false, problem: "not what its SHA-256 says" };
   }
-  return bytes;
+  return { ok: true, bytes };
 }

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { planHash } from "../policy/plan.ts";
 import { getBlob } from "./blobs.ts";
-import { readContent } from "./files.ts";
+import { currentFile, readContent } from "./files.ts";
 import type { IntegrityFinding, WorkspaceIntegrity } from "./types.ts";
 
 /** Findings past this many only count: one broken disk must not make an endless answer. */
@@ -43,7 +43,7 @@ export async function checkIntegrity(
   }
   const rows = sql.exec<{ hash: string; plan: string }>("SELECT hash, plan FROM plans").toArray();
   for (const row of rows) {
-    if (planHash(JSON.parse(row.plan)) !== row.hash) {
+    if (hashOfText(row.plan) !== row.hash) {
       plans.push({
         code: "PLAN_HASH_MISMATCH",
         message: `The plan filed as ${row.hash} is another plan.`,
@@ -57,6 +57,15 @@ export async function checkIntegrity(
   };
 }
 
+/** The hash of a stored plan, or null when it is not even JSON any more. */
+function hashOfText(text: string): string | null {
+  try {
+    return planHash(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
 async function checkFile(
   sql: SqlStorage,
   bucket: R2Bucket,
@@ -65,6 +74,8 @@ async function checkFile(
 ): Promise<IntegrityFinding | null> {
   const stored = readContent(sql, path, null);
   if (stored === null) {
+    // Deleted while others were checked.
+    if (currentFile(sql, path) === null) return null;
     return {
       code: "FILE_WITHOUT_VERSION",
       message: `The file ${path} names a version that is not there.`,
@@ -72,15 +83,10 @@ async function checkFile(
   }
   const { content } = stored;
   if (content === null) {
-    try {
-      await getBlob(bucket, tenant, stored.sha256);
-      return null;
-    } catch (error) {
-      return {
-        code: "CONTENT_MISSING",
-        message: `${path}: ${error instanceof Error ? error.message : error}`,
-      };
-    }
+    // A bucket that does not answer throws: that is no finding, the check has failed.
+    const blob = await getBlob(bucket, tenant, stored.sha256);
+    if (blob.ok) return null;
+    return { code: "CONTENT_MISSING", message: `The content of ${path} is ${blob.problem}.` };
   }
   const bytes = typeof content === "string" ? Buffer.from(content, "utf8") : Buffer.from(content);
   const sha256 = createHash("sha256").update(bytes).digest("hex");

@@ -44,6 +44,10 @@ export function planRow(sql: SqlStorage, hash: string): PlanRow | null {
   return sql.exec<PlanRow>("SELECT * FROM plans WHERE hash = ?", hash).toArray()[0] ?? null;
 }
 
+export function countPlans(sql: SqlStorage): number {
+  return sql.exec<{ plans: number }>("SELECT count(*) AS plans FROM plans").one().plans;
+}
+
 /** The stored plan, which passed lint when it was saved. */
 export function storedPlan(row: PlanRow): Plan {
   return parsePlan(JSON.parse(row.plan));

@@ -32,6 +32,7 @@ import { checkIntegrity } from "./integrity.ts";
 import {
   approvalState,
   approvePlan,
+  countPlans,
   listPlans,
   noSuchPlan,
   type PlanRow,
@@ -64,6 +65,10 @@ import {
 const REGISTER_RETRY_MS = 5_000;
 const MAX_COMPILED_PLANS = 64;
 const HISTORY_LIMIT = 1000;
+/** Plan text behind one list: an answer crosses an object boundary whole, where 32 MiB is the limit. */
+const MAX_LISTED_CHARS = 4 * 1024 * 1024;
+/** Plans of a workspace, each up to 256 KiB: agents save them, and none is ever deleted. */
+const MAX_PLANS = 10_000;
 
 type FileChange = { effect: Effect; bytes: number; approval: Approval };
 
@@ -261,6 +266,9 @@ export class WorkspaceObject extends DurableObject<Env> {
       this.#ensureFacts(workspace);
       const late = this.#refused(origin);
       if (late !== null) return late;
+      if (planRow(this.#sql, plan.hash) === null && countPlans(this.#sql) >= MAX_PLANS) {
+        return refuse("QUOTA_EXCEEDED", `This workspace holds ${MAX_PLANS} plans already.`);
+      }
       savePlan(this.#sql, plan, origin.principal, new Date().toISOString());
       const row = planRow(this.#sql, plan.hash);
       if (row === null) throw new Error("a plan that was just saved is not there");
@@ -276,7 +284,8 @@ export class WorkspaceObject extends DurableObject<Env> {
   bindable(hash: string): Decision<{ approval: Approval }> {
     const row = this.#exists ? planRow(this.#sql, hash) : null;
     if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
-    const status = this.#status(row);
+    // Approved comes before not expired, as for a change: a proposed plan is not approved, whatever its end.
+    const status = row.status === "proposed" ? "proposed" : this.#status(row);
     if (status === "approved" && row.approved_by !== null && row.approved_at !== null) {
       return allow({ approval: { by: row.approved_by, at: row.approved_at } });
     }
@@ -296,10 +305,23 @@ export class WorkspaceObject extends DurableObject<Env> {
     return allow(planDetail(row, workspaceRoot, Date.now()));
   }
 
-  plans(options: { status: PlanStatus | null; after: string; limit: number }): PlanSummary[] {
-    if (!this.#exists) return [];
+  /** A page of plans by hash; `more` when others follow. */
+  plans(options: { status: PlanStatus | null; after: string; limit: number }): {
+    plans: PlanSummary[];
+    more: boolean;
+  } {
+    if (!this.#exists) return { plans: [], more: false };
     const now = Date.now();
-    return listPlans(this.#sql, options, now).map((row) => planSummary(row, now));
+    const plans: PlanSummary[] = [];
+    let chars = 0;
+    for (const row of listPlans(this.#sql, { ...options, limit: options.limit + 1 }, now)) {
+      // A scope is a part of its plan, so this bounds what the answer holds.
+      chars += row.plan.length;
+      const full = plans.length >= options.limit || chars > MAX_LISTED_CHARS;
+      if (full && plans.length > 0) return { plans, more: true };
+      plans.push(planSummary(row, now));
+    }
+    return { plans, more: false };
   }
 
   /** Approves a plan in an operator's name, for `PLAN_APPROVAL_DAYS` or until the plan ends. */
@@ -309,7 +331,7 @@ export class WorkspaceObject extends DurableObject<Env> {
     by: string,
     reason: string | null,
   ): Decision<PlanDetail> {
-    return this.#moveplan(workspaceRoot, hash, (now) =>
+    return this.#movePlan(workspaceRoot, hash, (now) =>
       approvePlan(this.#sql, hash, by, reason, now, requireConfig(this.env).planApprovalMs),
     );
   }
@@ -321,12 +343,12 @@ export class WorkspaceObject extends DurableObject<Env> {
     by: string,
     reason: string | null,
   ): Decision<PlanDetail> {
-    return this.#moveplan(workspaceRoot, hash, (now) =>
+    return this.#movePlan(workspaceRoot, hash, (now) =>
       revokePlan(this.#sql, hash, by, reason, now),
     );
   }
 
-  #moveplan(
+  #movePlan(
     workspaceRoot: string,
     hash: string,
     move: (now: number) => Decision<PlanRow>,
@@ -473,7 +495,7 @@ export class WorkspaceObject extends DurableObject<Env> {
   }
 
   async #content(tenant: string, stored: StoredContent): Promise<FileContent> {
-    const content = stored.content ?? (await getBlob(this.env.BUCKET, tenant, stored.sha256));
+    const content = stored.content ?? (await this.#blob(tenant, stored));
     const text =
       typeof content === "string"
         ? content
@@ -488,6 +510,12 @@ export class WorkspaceObject extends DurableObject<Env> {
       bytes: stored.bytes,
       version: stored.version,
     };
+  }
+
+  async #blob(tenant: string, stored: StoredContent): Promise<Uint8Array> {
+    const blob = await getBlob(this.env.BUCKET, tenant, stored.sha256);
+    if (blob.ok) return blob.bytes;
+    throw new Error(`the content of ${stored.path} is ${blob.problem}`);
   }
 
   #currentBytes(): number {

@@ -140,6 +140,18 @@ export async function readArchive(
   return results;
 }
 
+/** Every workspace that occurs in a session's records. */
+export async function archivedRoots(db: D1Database, sessionId: string): Promise<string[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT DISTINCT workspace_root FROM audit_log
+       WHERE session_id = ? AND workspace_root IS NOT NULL`,
+    )
+    .bind(sessionId)
+    .all<{ workspace_root: string }>();
+  return results.map((row) => row.workspace_root);
+}
+
 /** The archive's row of a session, or null. */
 export async function readSessionRow(
   db: D1Database,
