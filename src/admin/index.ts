@@ -9,12 +9,12 @@ import { sha256Hex } from "../audit/hash-node.ts";
 import { digestsEqual } from "../edge/api-key.ts";
 import { authenticate, credentialOf } from "../edge/authenticate.ts";
 import { readJson } from "../edge/body.ts";
-import type { Principal } from "../edge/principal.ts";
+import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
 import { fileContent, fileVersions } from "./files.ts";
-import { BOOTSTRAP, createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
+import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { openApiDocument } from "./openapi.ts";
 import { approvePlan, listPlans, revokePlan, showPlan } from "./plans.ts";
 import type { AdminRoute } from "./route.ts";
@@ -65,7 +65,7 @@ export function adminApp(): Hono<AppEnv> {
 }
 
 function notBootstrap(operator: Principal): void {
-  if (operator.id !== BOOTSTRAP) return;
+  if (operator.id !== BOOTSTRAP_PRINCIPAL) return;
   throw new HttpRefusal(
     403,
     "FORBIDDEN",
@@ -79,7 +79,13 @@ async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
   const { config } = c.var;
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));
   const principal: Principal = bootstrap
-    ? { id: BOOTSTRAP, tenant: "default", role: "operator", workspaces: null, upstreams: null }
+    ? {
+        id: BOOTSTRAP_PRINCIPAL,
+        tenant: "default",
+        role: "operator",
+        workspaces: null,
+        upstreams: null,
+      }
     : (
         await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
           c.executionCtx.waitUntil(work),

@@ -6,9 +6,11 @@
 import { and, desc, eq, sql } from "drizzle-orm";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
+import { withoutCredential } from "../audit/redact.ts";
 import { apiKeys } from "../db/d1.ts";
 import { mintKey } from "../edge/api-key.ts";
 import { forgetKey } from "../edge/authenticate.ts";
+import { BOOTSTRAP_PRINCIPAL } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { parseGlob } from "../policy/glob-syntax.ts";
 import { ROLES } from "../policy/roles.ts";
@@ -18,9 +20,6 @@ import { type AdminCall, defineRoute, nextCursor, pageQuery, tenantName, unwrap 
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
-/** What the bootstrap credential is called where a principal is needed. */
-export const BOOTSTRAP = "admin:bootstrap";
-
 const name = z
   .string()
   .min(1, "must have 1 to 128 characters")
@@ -110,7 +109,7 @@ export const listKeys = defineRoute({
       .from(apiKeys)
       .where(
         and(
-          operator.id === BOOTSTRAP ? eq(apiKeys.role, "operator") : undefined,
+          operator.id === BOOTSTRAP_PRINCIPAL ? eq(apiKeys.role, "operator") : undefined,
           created === undefined || id === undefined ? undefined : olderThan(created, id),
         ),
       )
@@ -222,7 +221,7 @@ async function recordKeyChange(
   const { id, name, role, tenant, expires_at, rotated_from, old_expires_at } = facts;
   const key = {
     id,
-    name,
+    name: withoutCredential(name),
     role,
     tenant,
     expires_at,
@@ -246,7 +245,7 @@ async function findKey(db: DrizzleD1Database, id: string) {
 }
 
 function onlyOperatorKeys(caller: string, role: string): void {
-  if (caller !== BOOTSTRAP || role === "operator") return;
+  if (caller !== BOOTSTRAP_PRINCIPAL || role === "operator") return;
   throw new HttpRefusal(
     403,
     "FORBIDDEN",

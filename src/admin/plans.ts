@@ -4,6 +4,7 @@
  * revoked, and each decision names its author and is recorded before and after.
  */
 import * as z from "zod";
+import { withoutCredential } from "../audit/redact.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { workspaceStub } from "../objects.ts";
 import type { Decision } from "../policy/errors.ts";
@@ -151,7 +152,7 @@ async function decide(
   const context = {
     action,
     plan: { plan_hash: params.hash, workspace_root: body.workspace_root, tenant },
-    reason: body.reason ?? null,
+    reason: body.reason === undefined ? null : withoutCredential(body.reason),
   };
   const decided = await recordChange<Decision<PlanDetail>>(
     env,

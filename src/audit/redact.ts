@@ -62,3 +62,8 @@ function contentBytes(value: JsonValue): number {
 function utf8Bytes(text: string): number {
   return new TextEncoder().encode(text).length;
 }
+
+/** A text of a caller's for a record or a log line; one that holds a credential says nothing. */
+export function withoutCredential(text: string): string {
+  return holdsCredential(text) ? REDACTED : text;
+}

@@ -31,7 +31,7 @@ import { HttpRefusal } from "./refusal.ts";
 const SESSION_HEADER = "mcp-session-id";
 const VERSION_HEADER = "mcp-protocol-version";
 const OPEN_TRIES = 3;
-const MAX_METHOD_TEXT = 64;
+const MAX_CALLER_TEXT = 128;
 
 /** Answers a message or a batch of the 2025 era. */
 export async function answer2025(call: McpRequest, payload: JsonValue): Promise<Answer> {
@@ -146,8 +146,7 @@ async function notFound(
       request_id: call.requestId,
       notes: "refused use of a session of another principal",
       context: {
-        // The method is the caller's text, and a record is no place for a megabyte of it.
-        method: attempt.method?.slice(0, MAX_METHOD_TEXT) ?? null,
+        method: attempt.method,
         attempted_session: sessionId,
       },
     });
@@ -184,5 +183,10 @@ function attemptOf(payload: JsonValue): { method: string | null; tool: string | 
   if (classified.kind !== "request") return { method: null, tool: null };
   const { method, params } = classified.message;
   const name = method === "tools/call" ? params?.name : null;
-  return { method, tool: typeof name === "string" ? name : null };
+  return { method: callerText(method), tool: typeof name === "string" ? callerText(name) : null };
+}
+
+/** What a caller wrote, for a record and a log line: no megabyte of it, and no credential. */
+function callerText(text: string): string {
+  return withoutCredential(text.slice(0, MAX_CALLER_TEXT));
 }

@@ -4,6 +4,7 @@
  * answered here, without waking an object; a call goes to the session that its
  * handle names, or to the caller's ambient session.
  */
+import { withoutCredential } from "../audit/redact.ts";
 import { headerMismatch, paramMismatch } from "../mcp/headers.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
@@ -68,7 +69,6 @@ export async function answer2026(
     case "tools/call":
       return callTool(call, request, version, client);
     default:
-      call.log({ method: request.method, tool: null, error_code: null });
       throw new HttpRefusal(404, "NOT_FOUND", "There is no such method.", {
         rpcCode: METHOD_NOT_FOUND,
       });
@@ -146,7 +146,7 @@ function answered(call: McpRequest, request: RpcRequest, resultText: string): An
 }
 
 function accepted(call: McpRequest, method: string): Answer {
-  call.log({ method, tool: null, error_code: null });
+  call.log({ method: withoutCredential(method), tool: null, error_code: null });
   return { status: 202, body: null, headers: {} };
 }
 

@@ -2,6 +2,7 @@
  * @module
  * The context of a session's first record: what an auditor asks first.
  */
+import { withoutCredential } from "../audit/redact.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import { VERSION } from "../version.ts";
 
@@ -26,5 +27,5 @@ export function openContext(
 }
 
 function textOf(value: unknown): JsonValue {
-  return typeof value === "string" ? value.slice(0, MAX_CLIENT_TEXT) : null;
+  return typeof value === "string" ? withoutCredential(value.slice(0, MAX_CLIENT_TEXT)) : null;
 }

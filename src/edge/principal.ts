@@ -5,6 +5,9 @@
 import * as z from "zod";
 import { roleSchema } from "../policy/roles.ts";
 
+/** What the bootstrap credential is called where a principal is needed. */
+export const BOOTSTRAP_PRINCIPAL = "admin:bootstrap";
+
 /** Lists that are null narrow nothing. */
 export const principalSchema = z.object({
   /** `key:<id of the first key of its rotation line>`, or `admin:bootstrap`. */

@@ -4,6 +4,8 @@
  * how. Batches are the session's business, for only it knows the revision that
  * was negotiated.
  */
+import { MAX_TOOL_UNITS } from "../audit/record.ts";
+import { withoutCredential } from "../audit/redact.ts";
 import type { Principal } from "../edge/principal.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
@@ -135,7 +137,7 @@ function refuseRest(
     const name = request.params?.name;
     const receipt = runtime.ledger.append({
       event: "tool_call",
-      tool: typeof name === "string" ? name : null,
+      tool: typeof name === "string" ? withoutCredential(name.slice(0, MAX_TOOL_UNITS)) : null,
       result: "error",
       error_code: "PAYLOAD_TOO_LARGE",
       request_id: call.requestId,
@@ -161,5 +163,9 @@ function rejected(call: Call, id: RequestId | null, message: string): Reply {
 }
 
 function logOf(method: string | null): CallLog {
-  return { method, tool: null, error_code: null };
+  return {
+    method: method === null ? null : withoutCredential(method),
+    tool: null,
+    error_code: null,
+  };
 }

@@ -3,13 +3,14 @@
  * A session's records for readers: from the session's object while it holds
  * them, from the archive after that.
  */
+import { sha256Hex } from "../audit/hash-node.ts";
 import { type AuditRecord, exportLine, recordSchema, type StoredRecord } from "../audit/record.ts";
 import { archivedRoots, readArchive, readSessionRow } from "../audit/sinks/d1.ts";
 import { requireConfig } from "../config.ts";
-import type { Principal } from "../edge/principal.ts";
+import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
-import { isMintedSessionId, looksAmbient } from "./ids.ts";
+import { ambientSessionId, isMintedSessionId, looksAmbient, mintedAtMs } from "./ids.ts";
 import type { SessionStatus } from "./state.ts";
 
 /** Records of one page: a page crosses an object boundary whole. */
@@ -63,16 +64,31 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
   }
 }
 
+/** Whether an id is that of the ambient session of anybody who ever had a key, on the day that it names. */
+async function isAmbientOfSomebody(db: D1Database, sessionId: string): Promise<boolean> {
+  const day = mintedAtMs(sessionId);
+  const owners = [{ tenant: "default", principal: BOOTSTRAP_PRINCIPAL }, ...(await keyOwners(db))];
+  return owners.some((owner) => ambientSessionId(sha256Hex, owner, day) === sessionId);
+}
+
+/** The principals of all keys, ended ones too: their sessions are evidence still. */
+async function keyOwners(db: D1Database): Promise<{ tenant: string; principal: string }[]> {
+  const { results } = await db
+    .prepare("SELECT DISTINCT tenant, 'key:' || line AS principal FROM api_keys")
+    .all<{ tenant: string; principal: string }>();
+  return results;
+}
+
 /**
- * Only ids that this deployment has given out reach an object. An ambient id
- * carries no proof of that: the archive must know it, as it does soon after its
- * first record.
+ * Only ids that this deployment can have given out reach an object: an object
+ * that was merely asked leaves a file behind. A minted id proves it by its MAC,
+ * an ambient one by the principal that it was made of.
  */
 async function askObject(env: Env, sessionId: string): Promise<SessionStatus | null> {
   const { sessionIdKey } = requireConfig(env);
   const known =
     isMintedSessionId(sessionIdKey, sessionId) ||
-    (looksAmbient(sessionId) && (await readSessionRow(env.ARCHIVE_DB, sessionId)) !== null);
+    (looksAmbient(sessionId) && (await isAmbientOfSomebody(env.ARCHIVE_DB, sessionId)));
   return known ? sessionStub(env, sessionId).status() : null;
 }
 

@@ -109,7 +109,7 @@ export class LiveSession {
 
   /** Whether calls are taken: not closing, not ended, not past its idle life. */
   accepts(now: number): boolean {
-    return !this.ended && !this.#closing && now < this.expiresAt();
+    return !this.ended && !this.#closing && (this.#inFlight > 0 || now < this.expiresAt());
   }
 
   expiresAt(): number {

@@ -5,7 +5,8 @@
  * Whatever happens, the call ends in a record.
  */
 import { canonicalJson } from "../audit/canonical.ts";
-import type { JsonObject } from "../audit/record.ts";
+import { type JsonObject, MAX_TOOL_UNITS } from "../audit/record.ts";
+import { withoutCredential } from "../audit/redact.ts";
 import type { Principal } from "../edge/principal.ts";
 import { INVALID_PARAMS, type RpcRequest, rpcError } from "../mcp/jsonrpc.ts";
 import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
@@ -325,9 +326,11 @@ function refuseParams(
       : known
         ? "arguments: must be an object"
         : "There is no tool of this name; tools/list shows those there are";
+  // The name is the caller's text, whatever it holds.
+  const tool = call.tool === null ? null : withoutCredential(call.tool.slice(0, MAX_TOOL_UNITS));
   const receipt = runtime.ledger.append({
     event: "tool_call",
-    tool: call.tool,
+    tool,
     result: "error",
     error_code: code,
     plan_hash: runtime.state().plan_hash,
@@ -341,7 +344,7 @@ function refuseParams(
   });
   return {
     body: JSON.stringify(error),
-    log: { method: request.method, tool: call.tool, error_code: code },
+    log: { method: request.method, tool, error_code: code },
     // In the 2026 era invalid parameters are also a bad HTTP request.
     status: runtime.stateless === null ? 200 : 400,
   };
