@@ -91,14 +91,16 @@ export const endSession = defineRoute({
     if (source === null) {
       throw new HttpRefusal(404, "SESSION_NOT_FOUND", "There is no session with this id.");
     }
-    if (source.session.ended_at !== null) return null;
+    if (source.session.ended_at !== null && source.session.era !== "ambient") return null;
     const context = { action: "session.end", session_id: params.id };
-    if (source.session.era === "ambient") throw ambientEnds();
     const outcome = await recordChange(
       env,
       operator,
       { event: "admin", request_id: requestId, context },
-      () => sessionStub(env, source.session.session_id).endByOperator(requestId),
+      async () =>
+        source.session.era === "ambient"
+          ? "ambient"
+          : sessionStub(env, source.session.session_id).endByOperator(requestId),
       (ended) =>
         ended === "ended"
           ? { result: "ok", context }

@@ -5,6 +5,7 @@
  * before any object is reached.
  */
 
+import { withoutCredential } from "../audit/redact.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
 import {
   type InitializeParams,
