@@ -1,15 +1,89 @@
 /**
  * @module
  * The child process that holds one Miniflare, which holds one workerd: told
- * what to host by its first message, gone when its parent is.
+ * what to host by its first message, and gone when its parent is.
  */
-import { convertV4MiniflareOptions, type DevConfig, Miniflare } from "miniflare";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { convertV4MiniflareOptions, Miniflare, type V4WorkerOptions } from "miniflare";
+import { unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
 import { firstChild } from "./cpu.ts";
 import type { HostMessage, HostPlan } from "./host.ts";
 
-const HOST = "127.0.0.1";
+const ADDRESS = "127.0.0.1";
+const WORKER = "bench";
 
-process.once("message", (plan: HostPlan) => void host(plan));
-// Ctrl-C reaches the whole group; the parent then stops this process in order.
+let miniflare: Miniflare | null = null;
+
+// Ctrl-C reaches the whole process group; the parent then stops this process in order.
 process.on("SIGINT", () => undefined);
-process.on("disconnect", () => process.exit(1));
+process.once("message", (plan: HostPlan) => {
+  start(plan).then(tell, (error: unknown) => {
+    tell({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+  });
+});
+process.once("disconnect", async () => {
+  await miniflare?.dispose();
+  process.exit(0);
+});
+
+async function start(plan: HostPlan): Promise<HostMessage> {
+  const contents = await readFile(plan.script, "utf8");
+  miniflare = new Miniflare(
+    convertV4MiniflareOptions({
+      resourcePersistencePath: plan.stateDir,
+      // Nothing is fetched from outside.
+      cf: false,
+      // A line for each request: read, as on any host, and thrown away. Errors say why a run failed.
+      handleStructuredLogs: ({ level, message }) => {
+        if (level === "error") tell({ kind: "log", message });
+      },
+      workers: [workerOf(plan, contents)],
+    }),
+  );
+  await miniflare.ready;
+  if (plan.kind === "gateway") await migrate(miniflare, plan.migrationsDir);
+  const url = await miniflare.unsafeGetDirectURL(WORKER);
+  return { kind: "ready", url: url.href, pid: firstChild(process.pid) };
+}
+
+/** The gateway as its own configuration describes it; the floors with the same date and flags. */
+function workerOf(plan: HostPlan, contents: string): V4WorkerOptions {
+  const configured: V4WorkerOptions = {
+    ...workerOptionsOf(plan.config).workerOptions,
+    modules: [{ type: "ESModule", path: "worker.js", contents }],
+  };
+  const common = {
+    name: WORKER,
+    modules: configured.modules,
+    unsafeDirectSockets: [{ host: ADDRESS, port: 0 }],
+  };
+  if (plan.kind === "gateway") {
+    return { ...configured, ...common, bindings: { ...configured.bindings, ...plan.secrets } };
+  }
+  const { compatibilityDate = "", compatibilityFlags = [] } = configured;
+  return {
+    ...common,
+    compatibilityDate,
+    compatibilityFlags,
+    durableObjects: {
+      FLOOR: { className: "FloorObject", useSQLite: true },
+      OTHER: { className: "OtherObject", useSQLite: true },
+    },
+  };
+}
+
+async function migrate(host: Miniflare, dir: string): Promise<void> {
+  const archive = await host.getD1Database("ARCHIVE_DB", WORKER);
+  const files = (await readdir(dir)).filter((name) => name.endsWith(".sql")).sort();
+  for (const file of files) {
+    const text = await readFile(join(dir, file), "utf8");
+    for (const statement of text.split("--> statement-breakpoint")) {
+      await archive.prepare(statement).run();
+    }
+  }
+}
+
+function tell(message: HostMessage): void {
+  if (process.connected) process.send?.(message);
+}

@@ -185,14 +185,14 @@ function joined(chunks: readonly Buffer[]): Buffer {
 function responseBytes(bytes: Buffer): number {
   const headEnd = bytes.indexOf(HEAD_END);
   if (headEnd === -1) return 0;
-  const length = /\r\ncontent-length: *(\d+)/i.exec(bytes.latin1Slice(0, headEnd))?.[1];
+  const length = /\r\ncontent-length: *(\d+)/i.exec(bytes.toString("latin1", 0, headEnd))?.[1];
   if (length === undefined) throw new Error(`A response without a length: ${shown(bytes)}`);
   return headEnd + HEAD_END.length + Number(length);
 }
 
 function refuseFailure(response: Buffer): void {
   const ok =
-    response.latin1Slice(9, 12) === "200" &&
+    response.toString("latin1", 9, 12) === "200" &&
     response.indexOf(RESULT) !== -1 &&
     response.indexOf(REFUSED) === -1;
   if (!ok) throw new Error(`A call failed:\n${shown(response)}`);

@@ -21,6 +21,7 @@ export type AppEnv = {
   Variables: {
     requestId: string;
     config: Config;
+    // Read with `get`: `c.var` copies them all at every access.
     /** Adds fields to the request's log line. */
     note: (fields: LogFields) => void;
   };
@@ -49,7 +50,7 @@ export function createApp(): Hono<AppEnv> {
     if (early !== null) c.res = early;
     else if (!loaded.ok && !ALWAYS.has(c.req.path)) c.res = broken(c, loaded.message);
     else await next();
-    c.res = finishResponse(c.res, c.req.raw, loaded.ok ? loaded.config : null, requestId);
+    finishResponse(c.res, c.req.raw, loaded.ok ? loaded.config : null, requestId);
     logEvent("info", "request", {
       request_id: requestId,
       method: c.req.method,
@@ -82,14 +83,14 @@ export function createApp(): Hono<AppEnv> {
     refusalResponse(
       new HttpRefusal(404, "NOT_FOUND", "There is nothing here."),
       false,
-      c.var.requestId,
+      c.get("requestId"),
     ),
   );
 
   app.onError((error, c) => {
     const refusal = error instanceof HttpRefusal ? error : unexpected(c, error);
-    c.var.note({ error_code: refusal.code });
-    return refusalResponse(refusal, c.req.path === "/mcp", c.var.requestId);
+    c.get("note")({ error_code: refusal.code });
+    return refusalResponse(refusal, c.req.path === "/mcp", c.get("requestId"));
   });
 
   return app;
@@ -100,8 +101,8 @@ function guarded(c: Context<AppEnv>, config: Config): Response | null {
     return guardRequest(c.req.raw, config);
   } catch (error) {
     if (!(error instanceof HttpRefusal)) throw error;
-    c.var.note({ error_code: error.code });
-    return refusalResponse(error, c.req.path === "/mcp", c.var.requestId);
+    c.get("note")({ error_code: error.code });
+    return refusalResponse(error, c.req.path === "/mcp", c.get("requestId"));
   }
 }
 
@@ -109,7 +110,7 @@ function broken(c: Context<AppEnv>, message: string): Response {
   return refusalResponse(
     new HttpRefusal(503, "INTERNAL_ERROR", `The gateway is not configured: ${message}.`),
     c.req.path === "/mcp",
-    c.var.requestId,
+    c.get("requestId"),
   );
 }
 
@@ -117,7 +118,7 @@ function broken(c: Context<AppEnv>, message: string): Response {
 async function fitDeployment(c: Context<AppEnv>, next: () => Promise<void>): Promise<void> {
   let check: Awaited<ReturnType<typeof checkDeployment>>;
   try {
-    check = await checkDeployment(c.env, c.var.config, Date.now());
+    check = await checkDeployment(c.env, c.get("config"), Date.now());
   } catch (error) {
     logEvent("error", "deployment_unreadable", { error: String(error) });
     throw new HttpRefusal(503, "OVERLOADED", "The archive does not answer. Try again.", {
@@ -134,7 +135,7 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
   const { principal } = await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
     c.executionCtx.waitUntil(work),
   );
-  c.var.note({ principal: principal.id, tenant: principal.tenant, role: principal.role });
+  c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });
   if (principal.role === "operator") {
     throw new HttpRefusal(
       403,
@@ -145,11 +146,11 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
   return {
     request: c.req.raw,
     env: c.env,
-    config: c.var.config,
+    config: c.get("config"),
     principal,
-    requestId: c.var.requestId,
+    requestId: c.get("requestId"),
     log: ({ method, tool, error_code, session_id }) =>
-      c.var.note({
+      c.get("note")({
         mcp_method: method?.slice(0, MAX_LOGGED_TEXT),
         tool: tool?.slice(0, MAX_LOGGED_TEXT),
         error_code,
@@ -160,7 +161,7 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
 
 function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
   logEvent("error", "request_failed", {
-    request_id: c.var.requestId,
+    request_id: c.get("requestId"),
     error: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
   });
   return new HttpRefusal(500, "INTERNAL_ERROR", "The gateway failed to answer this request.");

@@ -16,8 +16,8 @@ import {
   openSource,
   PAGE_RECORDS,
 } from "../session/evidence.ts";
-import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
-import { defineRoute, nextCursor, pageQuery, unwrap } from "./route.ts";
+import { encodeCursor } from "../tools/cursor.ts";
+import { defineRoute, nextCursor, pageQuery, placeOf } from "./route.ts";
 
 const instant = z.iso.datetime({ offset: true, error: "must be an RFC 3339 time with its zone" });
 const hash = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits");
@@ -40,7 +40,7 @@ export const queryAudit = defineRoute({
   }),
   answer: z.object({ entries: z.array(anyRecord), next_cursor: nextCursor }),
   run: async ({ env, query }) => {
-    const after = unwrap(decodeCursor(query.cursor));
+    const after = placeOf(query.cursor, PLACE);
     const rows = await drizzle(env.ARCHIVE_DB)
       .select({
         session_id: auditLog.session_id,
@@ -62,7 +62,7 @@ export const queryAudit = defineRoute({
           query.plan_hash === undefined ? undefined : eq(auditLog.plan_hash, query.plan_hash),
           query.since === undefined ? undefined : gte(auditLog.timestamp, utc(query.since)),
           query.until === undefined ? undefined : lte(auditLog.timestamp, utc(query.until)),
-          after === "" ? undefined : before(after),
+          after === null ? undefined : before(after),
         ),
       )
       .orderBy(desc(auditLog.timestamp), desc(auditLog.session_id), desc(auditLog.seq))
@@ -159,15 +159,7 @@ function utc(time: string): string {
 /** Timestamp, session id and seq of the last entry of a page. */
 const PLACE = /^([0-9TZ:.-]{24}) ([0-9a-f-]{36}) (\d{1,15})$/;
 
-function before(place: string) {
-  const [, timestamp, sessionId, seq] = PLACE.exec(place) ?? [];
-  if (timestamp === undefined) {
-    throw new HttpRefusal(
-      400,
-      "INVALID_ARGUMENT",
-      "cursor: must be a next_cursor of an earlier answer.",
-    );
-  }
+function before([, timestamp, sessionId, seq]: RegExpExecArray) {
   return sql`(${auditLog.timestamp}, ${auditLog.session_id}, ${auditLog.seq})
     < (${timestamp ?? ""}, ${sessionId ?? ""}, ${Number(seq)})`;
 }

@@ -8,7 +8,7 @@ import type { AppEnv } from "../app.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
 import { digestsEqual } from "../edge/api-key.ts";
 import { authenticate, credentialOf } from "../edge/authenticate.ts";
-import { readJson } from "../edge/body.ts";
+import { parseJsonBody, readBody } from "../edge/body.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
@@ -52,9 +52,9 @@ export function adminApp(): Hono<AppEnv> {
       const sent = await bodyOf(c, route);
       return route.handle({
         env: c.env,
-        config: c.var.config,
+        config: c.get("config"),
         operator,
-        requestId: c.var.requestId,
+        requestId: c.get("requestId"),
         now: Date.now(),
         sent,
         raw: { params: c.req.param(), query: queryOf(c), body: sent },
@@ -76,7 +76,7 @@ function notBootstrap(operator: Principal): void {
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
 async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
   const credential = credentialOf(c.req.raw.headers);
-  const { config } = c.var;
+  const config = c.get("config");
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));
   const principal: Principal = bootstrap
     ? {
@@ -91,7 +91,7 @@ async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
           c.executionCtx.waitUntil(work),
         )
       ).principal;
-  c.var.note({ principal: principal.id, tenant: principal.tenant, role: principal.role });
+  c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });
   if (principal.role !== "operator") {
     throw new HttpRefusal(403, "FORBIDDEN", "Only an operator may use the admin API.");
   }
@@ -100,11 +100,13 @@ async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
 
 /** The body of a changing call; none is the same as an empty object. */
 async function bodyOf(c: Context<AppEnv>, route: AdminRoute): Promise<JsonObject> {
-  if (c.req.raw.body === null) return {};
+  // A body may be there and empty: proxies forward one even for DELETE.
+  const bytes = await readBody(c.req.raw, c.get("config").maxBodyBytes);
+  if (bytes.byteLength === 0) return {};
   if (route.body === null) {
     throw new HttpRefusal(400, "INVALID_ARGUMENT", "This call takes no body.");
   }
-  const body = await readJson(c.req.raw, c.var.config.maxBodyBytes);
+  const body = parseJsonBody(c.req.raw, bytes);
   if (typeof body === "object" && body !== null && !Array.isArray(body)) return body;
   throw new HttpRefusal(400, "INVALID_ARGUMENT", "The body must be a JSON object.");
 }

@@ -15,8 +15,15 @@ import { HttpRefusal } from "../edge/refusal.ts";
 import { parseGlob } from "../policy/glob-syntax.ts";
 import { ROLES } from "../policy/roles.ts";
 import { recordChange } from "../session/ambient.ts";
-import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
-import { type AdminCall, defineRoute, nextCursor, pageQuery, tenantName, unwrap } from "./route.ts";
+import { encodeCursor } from "../tools/cursor.ts";
+import {
+  type AdminCall,
+  defineRoute,
+  nextCursor,
+  pageQuery,
+  placeOf,
+  tenantName,
+} from "./route.ts";
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
@@ -102,8 +109,7 @@ export const listKeys = defineRoute({
     next_cursor: nextCursor,
   }),
   run: async ({ env, query, operator }) => {
-    const after = unwrap(decodeCursor(query.cursor));
-    const [created, id] = after.split(" ");
+    const [, created, id] = placeOf(query.cursor, PLACE) ?? [];
     const rows = await drizzle(env.ARCHIVE_DB)
       .select()
       .from(apiKeys)
@@ -129,6 +135,9 @@ export const listKeys = defineRoute({
     };
   },
 });
+
+/** Creation time and id of the last key of a page. */
+const PLACE = /^([0-9TZ:.-]{24}) ([0-9a-z]{16})$/;
 
 const keyParams = z.strictObject({ id: z.string() });
 

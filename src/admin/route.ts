@@ -9,6 +9,7 @@ import type { Principal } from "../edge/principal.ts";
 import { HttpRefusal, statusOf } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { Decision } from "../policy/errors.ts";
+import { decodeCursor } from "../tools/cursor.ts";
 import { describeIssues } from "../tools/tool.ts";
 
 /** What a handler gets: its input as the schemas of its route made it. */
@@ -130,6 +131,19 @@ export const pageQuery = {
     .refine((n) => n >= 1 && n <= MAX_PAGE, `must be from 1 to ${MAX_PAGE}`)
     .default(DEFAULT_PAGE),
 };
+
+/** The place that a cursor names, in the form that this list gives out; null at the beginning. */
+export function placeOf(cursor: string | undefined, form: RegExp): RegExpExecArray | null {
+  const place = unwrap(decodeCursor(cursor));
+  if (place === "") return null;
+  const match = form.exec(place);
+  if (match !== null) return match;
+  throw new HttpRefusal(
+    400,
+    "INVALID_ARGUMENT",
+    "cursor: must be a next_cursor of an earlier answer.",
+  );
+}
 
 export const nextCursor = z.string().nullable();
 

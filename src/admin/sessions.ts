@@ -11,8 +11,8 @@ import { HttpRefusal } from "../edge/refusal.ts";
 import { sessionStub } from "../objects.ts";
 import { recordChange } from "../session/ambient.ts";
 import { openSource } from "../session/evidence.ts";
-import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
-import { defineRoute, nextCursor, pageQuery, tenantName, unwrap } from "./route.ts";
+import { encodeCursor } from "../tools/cursor.ts";
+import { defineRoute, nextCursor, pageQuery, placeOf, tenantName } from "./route.ts";
 
 const session = z.object({
   session_id: z.string(),
@@ -40,7 +40,7 @@ export const listSessions = defineRoute({
   }),
   answer: z.object({ sessions: z.array(session), next_cursor: nextCursor }),
   run: async ({ env, query }) => {
-    const after = unwrap(decodeCursor(query.cursor));
+    const [after] = placeOf(query.cursor, /^[0-9a-f-]{36}$/) ?? [];
     const rows = await drizzle(env.ARCHIVE_DB)
       .select({
         session_id: sessions.session_id,
@@ -65,7 +65,7 @@ export const listSessions = defineRoute({
             : query.active === "true"
               ? isNull(sessions.ended_at)
               : isNotNull(sessions.ended_at),
-          after === "" ? undefined : lt(sessions.session_id, after),
+          after === undefined ? undefined : lt(sessions.session_id, after),
         ),
       )
       // Ids begin with their time, so that this is the order of opening.

@@ -82,7 +82,7 @@ function say(sign: string, text: string): void {
 }
 
 function must(holds: boolean, what: string): asserts holds {
-  if (!holds) throw new DemoFailure(`Step ${steps} is not as it should be: ${what}.`);
+  if (!holds) throw new DemoFailure(`Step ${steps} failed. It should be that ${what}.`);
 }
 
 /** A client of one role, on a session of its own. */
@@ -118,14 +118,14 @@ class Agent {
   /** A call that must go well. */
   async ok(name: string, args: Record<string, unknown>): Promise<Outcome> {
     const outcome = await this.call(name, args);
-    must(outcome.code === null, `${name} was refused`);
+    must(outcome.code === null, `${name} goes well`);
     return outcome;
   }
 
   /** A call that must be refused. */
   async refused(code: string, name: string, args: Record<string, unknown>): Promise<void> {
     const outcome = await this.call(name, args);
-    must(outcome.code === code, `${name} was not refused with ${code}`);
+    must(outcome.code === code, `${name} is refused with ${code}`);
   }
 
   async end(): Promise<void> {
@@ -151,7 +151,7 @@ async function askAdmin(
   });
   const text = await response.text();
   say("←", `${response.status} ${text}`);
-  must(response.status === 200, `the operator was answered ${response.status}`);
+  must(response.status === 200, `the operator is answered 200, not ${response.status}`);
   return text;
 }
 

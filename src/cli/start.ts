@@ -18,7 +18,15 @@ import {
   secretsPath,
   writeLocalFile,
 } from "./local-state.ts";
-import { exitOf, lastLines, ROOT, runWrangler, startWrangler, stopGroup } from "./wrangler.ts";
+import {
+  endGroup,
+  exitOf,
+  lastLines,
+  ROOT,
+  runWrangler,
+  startWrangler,
+  stopGroup,
+} from "./wrangler.ts";
 
 const USAGE = "npm start -- [--port N] [--persist-to DIR] [--var NAME:VALUE]...";
 const HOST = "127.0.0.1";
@@ -78,8 +86,10 @@ async function start(): Promise<number> {
 
   let current: ChildProcess | null = null;
   let stopping = false;
+  const aborter = new AbortController();
   const stop = () => {
     stopping = true;
+    aborter.abort();
     if (current !== null) void stopGroup(current, "SIGTERM");
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
@@ -93,6 +103,7 @@ async function start(): Promise<number> {
     await runWrangler(
       ["d1", "migrations", "apply", "ARCHIVE_DB", "--local", "--persist-to", stateDir],
       stateDir,
+      aborter.signal,
     );
     const url = `http://${HOST}:${port}`;
     const foreignHost = hostOf(options.vars) !== null && hostOf(options.vars) !== new URL(url).host;
@@ -115,6 +126,7 @@ async function start(): Promise<number> {
     console.log(banner(file, stateDir));
     gateway.showOutput();
     const code = await exitOf(gateway.child);
+    endGroup(gateway.child);
     return stopping ? 0 : code === 0 ? 1 : code;
   } catch (error) {
     if (current !== null) await stopGroup(current, "SIGTERM");

@@ -44,11 +44,16 @@ export function startWrangler(args: readonly string[], stateDir: string): ChildP
 }
 
 /** Runs wrangler to its end; throws with the last of its output when it fails. */
-export async function runWrangler(args: readonly string[], stateDir: string): Promise<string> {
+export async function runWrangler(
+  args: readonly string[],
+  stateDir: string,
+  signal?: AbortSignal,
+): Promise<string> {
   const child = spawn(process.execPath, ["--no-warnings", CLI, ...args], {
     cwd: ROOT,
     env: offlineEnv(stateDir),
     stdio: ["ignore", "pipe", "pipe"],
+    ...(signal === undefined ? {} : { signal }),
   });
   let output = "";
   child.stdout.on("data", (chunk) => {
@@ -80,8 +85,12 @@ export async function stopGroup(child: ChildProcess, signal: NodeJS.Signals): Pr
   const patience = setTimeout(() => child.pid && signalGroup(child.pid, "SIGKILL"), 5_000);
   await gone;
   clearTimeout(patience);
-  // wrangler may have left workerd behind.
-  signalGroup(child.pid, "SIGKILL");
+  endGroup(child);
+}
+
+/** Takes down what a child has left behind: wrangler leaves workerd. */
+export function endGroup(child: ChildProcess): void {
+  if (child.pid !== undefined) signalGroup(child.pid, "SIGKILL");
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

@@ -8,11 +8,21 @@ import { INVALID_PARAMS, PARSE_ERROR } from "../mcp/jsonrpc.ts";
 import { isJsonContentType } from "../mcp/negotiate.ts";
 import { HttpRefusal } from "./refusal.ts";
 
-/** Reads a body of at most `maxBytes`; more is 413, and the rest is never read. */
+/**
+ * Reads a body of at most `maxBytes`; more is 413, and the rest is never read.
+ * Where HTTP frames the body by its length, no more than that ever arrives, and
+ * it is read in one piece.
+ */
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
   const tooLarge = () =>
     new HttpRefusal(413, "PAYLOAD_TOO_LARGE", `The body is larger than ${maxBytes} bytes.`);
-  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
+  const length = request.headers.get("content-length");
+  if (length !== null) {
+    if (Number(length) > maxBytes) throw tooLarge();
+    const bytes = new Uint8Array(await request.arrayBuffer());
+    if (bytes.byteLength > maxBytes) throw tooLarge();
+    return bytes;
+  }
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
@@ -28,6 +38,11 @@ export async function readBody(request: Request, maxBytes: number): Promise<Uint
 
 /** Reads and parses a JSON body: 415, 413 and 400 as the error says. */
 export async function readJson(request: Request, maxBytes: number): Promise<JsonValue> {
+  requireJson(request);
+  return parseJsonBody(request, await readBody(request, maxBytes));
+}
+
+function requireJson(request: Request): void {
   if (!isJsonContentType(request.headers.get("content-type"))) {
     throw new HttpRefusal(
       415,
@@ -35,7 +50,12 @@ export async function readJson(request: Request, maxBytes: number): Promise<Json
       "The body must be JSON: send Content-Type: application/json.",
     );
   }
-  const parsed = parseIJson(await readBody(request, maxBytes));
+}
+
+/** Parses the bytes of a JSON body: 415 and 400 as the error says. */
+export function parseJsonBody(request: Request, bytes: Uint8Array): JsonValue {
+  requireJson(request);
+  const parsed = parseIJson(bytes);
   if (parsed.ok) return parsed.value;
   throw new HttpRefusal(400, "INVALID_ARGUMENT", parsed.message, {
     rpcCode: parsed.kind === "syntax" ? PARSE_ERROR : INVALID_PARAMS,

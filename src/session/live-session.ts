@@ -75,10 +75,7 @@ export class LiveSession {
       sessionKey: key,
       auditArgs: config.auditArgs,
     });
-    this.#lost = store
-      .openIntents()
-      .map(({ seq, json }) => ({ seq, note: parseIntentNote(json) }))
-      .filter(({ note }) => isLost(note));
+    this.#lost = this.#openToolIntents();
     this.#unsegmented = store.textAfter(store.sink("segments").cursor);
     const last = store.lastRecord();
     const recorded =
@@ -183,6 +180,13 @@ export class LiveSession {
     await this.#settling;
   }
 
+  #openToolIntents(): { seq: number; note: IntentNote }[] {
+    return this.#store
+      .openIntents()
+      .map(({ seq, json }) => ({ seq, note: parseIntentNote(json) }))
+      .filter(({ note }) => isLost(note));
+  }
+
   async #settleLost(): Promise<void> {
     while (this.#lost.length > 0) {
       const intent = this.#lost[0];
@@ -204,6 +208,8 @@ export class LiveSession {
       while (this.#inFlight > 0) {
         await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       }
+      // Nothing is under way any more: what is open now has lost its answer in this life.
+      this.#lost = this.#openToolIntents();
       await this.settle();
       if (this.ended) return;
       this.#abandonOpenIntents();

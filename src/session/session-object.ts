@@ -130,8 +130,9 @@ export class SessionObject extends DurableObject<Env> {
 
   // ── evidence ────────────────────────────────────────────────────────────
 
-  /** What the session is, or null when it was never opened or is gone. */
-  status(): SessionStatus | null {
+  /** What the session is, its lost intents settled, or null when it was never opened or is gone. */
+  async status(): Promise<SessionStatus | null> {
+    await this.#session?.settle();
     return this.#session?.status() ?? null;
   }
 

@@ -37,6 +37,7 @@ export type Due = "archive" | "segments" | "idle";
 
 export class SessionStore {
   readonly #sql: SqlStorage;
+  readonly #sinks = new Map<SinkName, SinkState>();
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
@@ -166,14 +167,23 @@ export class SessionStore {
 
   // ── sinks ───────────────────────────────────────────────────────────────
 
+  /** Kept in memory: every call asks how far the archive is behind. */
   sink(name: SinkName): SinkState {
+    const known = this.#sinks.get(name);
+    if (known !== undefined) return known;
     const row = this.#sql
       .exec<{ cursor: number; failures: number; pending_last: number | null }>(
         "SELECT cursor, failures, pending_last FROM sinks WHERE sink = ?",
         name,
       )
       .one();
-    return { cursor: row.cursor, failures: row.failures, pendingLast: row.pending_last };
+    const state = {
+      cursor: row.cursor,
+      failures: row.failures,
+      pendingLast: row.pending_last,
+    };
+    this.#sinks.set(name, state);
+    return state;
   }
 
   saveSink(name: SinkName, state: SinkState): void {
@@ -184,6 +194,7 @@ export class SessionStore {
       state.pendingLast,
       name,
     );
+    this.#sinks.set(name, state);
   }
 
   addConflict(sink: SinkName, seq: number): void {

@@ -58,6 +58,7 @@ export const HANDLE_ARGUMENT = "session_id";
 /** The meta key of a receipt, and that of a refusal's code for programs. */
 const RECEIPT_KEY = "dev.atlas-gate/receipt";
 const ERROR_KEY = "dev.atlas-gate/error";
+const SERVER_INFO_MEMBER = `"${SERVER_INFO_META_KEY}":${canonicalJson(SERVER_INFO)}`;
 
 export async function callTool(
   runtime: CallRuntime,
@@ -355,12 +356,15 @@ function common(call: OneCall, planHash: string | null) {
   return { tool: tool.name, workspace_root, plan_hash: planHash, request_id: requestId };
 }
 
+/** Members in RFC 8785 order; a receipt is put together by hand, for every result has one. */
 function metaText({ runtime }: OneCall, receipt: Receipt, refusal: Refusal | null): string {
-  return canonicalJson({
-    [RECEIPT_KEY]: receipt,
-    ...(refusal === null ? {} : { [ERROR_KEY]: refusal }),
-    ...(runtime.stateless === null ? {} : { [SERVER_INFO_META_KEY]: SERVER_INFO }),
-  });
+  const { hash_chain, seq, session_id } = receipt;
+  const members = [
+    `"${RECEIPT_KEY}":{"hash_chain":"${hash_chain}","seq":${seq},"session_id":"${session_id}"}`,
+  ];
+  if (refusal !== null) members.unshift(`"${ERROR_KEY}":${canonicalJson(refusal)}`);
+  if (runtime.stateless !== null) members.push(SERVER_INFO_MEMBER);
+  return `{${members.join(",")}}`;
 }
 
 function resultType({ runtime }: OneCall): ResultType {

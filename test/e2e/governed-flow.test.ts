@@ -194,7 +194,7 @@ describe("from a plan to a file", () => {
       expect(outcome.code).toBe("INVALID_ARGUMENT");
       expect(outcome.text).toContain(code);
     }
-    expect(await planner.ok("list_plans")).toEqual({ plans: [] });
+    expect(await planner.ok("list_plans")).toMatchObject({ plans: [] });
   });
 });
 
@@ -537,7 +537,7 @@ describe("paths and roots that try to get out", () => {
         "a b",
         "a'b",
         'a"b',
-        "a:b",
+        "ab:c",
         "con",
         "%00",
         "%",

@@ -3,6 +3,7 @@ import { chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as z from "zod";
+import { exportLines, readLine } from "./support/chain.ts";
 import { eventually } from "./support/eventually.ts";
 import {
   freePort,
@@ -14,9 +15,9 @@ import {
   temporaryFolder,
 } from "./support/gateway.ts";
 import { send } from "./support/http.ts";
-import { Agent, initializeMessage, postMcp } from "./support/mcp.ts";
+import { Agent, initializeMessage, postMcp, RawSession } from "./support/mcp.ts";
 import { Operator } from "./support/operator.ts";
-import { commandOf, isAlive } from "./support/processes.ts";
+import { commandOf, isAlive, killNow } from "./support/processes.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -55,7 +56,10 @@ describe("npm start", () => {
 
   beforeAll(async () => {
     stateDir = await temporaryFolder();
-    gateway = await Gateway.start({ stateDir, vars: { KEY_LIFETIME_DAYS: "3" } });
+    gateway = await Gateway.start({
+      stateDir,
+      vars: { KEY_LIFETIME_DAYS: "3", SESSION_TTL_SECONDS: "3" },
+    });
     first = await readLocalFile(stateDir);
   });
 
@@ -114,6 +118,20 @@ describe("npm start", () => {
     const minted = await new Operator(first.url, first.keys.operator).mintKey({ role: "auditor" });
     const life = Date.parse(minted.expires_at) - Date.parse(minted.created_at);
     expect(life).toBe(3 * DAY_MS);
+  });
+
+  it("ends a session that nobody uses any more, after SESSION_TTL_SECONDS", async () => {
+    const operator = new Operator(first.url, first.keys.operator);
+    const session = await RawSession.open(first.url, first.keys.windsurf);
+    const records = await eventually("the session has ended", async () => {
+      const found = exportLines(await operator.export(session.id)).map(readLine);
+      return found.length > 1 ? found : null;
+    });
+    expect(records.map((record) => record.event)).toEqual(["session_open", "session_close"]);
+    const idle =
+      Date.parse(String(records[1]?.timestamp)) - Date.parse(String(records[0]?.timestamp));
+    expect(idle).toBeGreaterThanOrEqual(3_000);
+    expect((await session.request("ping")).status).toBe(404);
   });
 
   it("keeps its secrets and keys readable by their owner alone", async () => {
@@ -212,6 +230,19 @@ describe("npm start", () => {
     });
     const answer = await postMcp(gateway.url, initializeMessage(), { key: keys.windsurf });
     expect(answer.status).toBe(200);
+  });
+
+  it("ends with an error, and with all it started, when what it runs is killed under it", async () => {
+    const [starter, wrangler = 0, ...rest] = gateway.command.tree();
+    expect(starter).toBe(gateway.command.pid);
+    killNow([wrangler]);
+    try {
+      expect(await gateway.command.exited).toBeGreaterThan(0);
+      await eventually("the rest has gone too", () => (rest.some(isAlive) ? null : true), 20_000);
+    } finally {
+      killNow(rest);
+    }
+    await gateway.restart();
   });
 
   it("leaves nothing on the port when the start command itself is killed", async () => {

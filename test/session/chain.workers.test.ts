@@ -1,7 +1,15 @@
 import { describe, expect, test, vi } from "vitest";
 import { VERSION } from "../../src/version.ts";
 import { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
-import { Client, executor, mintKey, newRoot, recordsOf, verified } from "../support/gateway.ts";
+import {
+  type Called,
+  Client,
+  executor,
+  mintKey,
+  newRoot,
+  recordsOf,
+  verified,
+} from "../support/gateway.ts";
 import {
   advance,
   captureLogs,
@@ -220,9 +228,8 @@ describe("no effect without evidence", () => {
     }
   });
 
-  test("when the result cannot be stored the client gets no success", async () => {
-    const root = newRoot();
-    const { client } = await executor(root);
+  /** A write that is made, and whose result cannot be stored. */
+  async function writeWithoutResult(client: Client): Promise<Called> {
     const asked = gate();
     const goOn = gate();
     const { write } = WorkspaceObject.prototype;
@@ -239,11 +246,21 @@ describe("no effect without evidence", () => {
     await inSession(client.id, (sql) => sql.exec("ALTER TABLE records RENAME TO gone").toArray());
     goOn.open();
     const answer = await call;
+    await inSession(client.id, (sql) => sql.exec("ALTER TABLE gone RENAME TO records").toArray());
+    return answer;
+  }
+
+  test("when the result cannot be stored the client gets no success", async () => {
+    const { client } = await executor(newRoot());
+    const answer = await writeWithoutResult(client);
     expect([answer.status, answer.code]).toEqual([500, "INTERNAL_ERROR"]);
     expect(answer.value).toEqual({});
-    await inSession(client.id, (sql) => sql.exec("ALTER TABLE gone RENAME TO records").toArray());
+    expect(answer.receipt).toBeNull();
+  });
 
-    // The write is there, and so is its intent; the outcome is found out before the session closes.
+  test("what became of a write whose result could not be stored is found out before the close", async () => {
+    const { client } = await executor(newRoot());
+    await writeWithoutResult(client);
     expect(await client.end()).toBe(204);
     const records = await recordsOf(client.id);
     expect(records.slice(2)).toMatchObject([

@@ -9,6 +9,7 @@ import type { WriteInput } from "../../src/workspace/types.ts";
 import { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
 import {
   admin,
+  ambientRecords,
   Client,
   executor,
   mintKey,
@@ -224,7 +225,15 @@ describe("an intent whose session was lost before the result", () => {
     const auditor = await Client.open(await mintKey("auditor"));
     const read = await auditor.must("read_audit_log", { audit_session_id: second.client.id });
     expect(read.value.entries).toHaveLength(4);
-    expect(read.value.head).toMatchObject({ seq: 4 });
+  });
+
+  test("is in the head that an auditor is told", async () => {
+    const { client } = await executor(newRoot());
+    await loseWrite(client, { path: "src/a.txt", content: "a" }, "after it was made");
+    const auditor = await Client.open(await mintKey("auditor"));
+    const read = await auditor.must("read_audit_log", { audit_session_id: client.id });
+    const last = (await recordsOf(client.id)).at(-1);
+    expect(read.value.head).toEqual({ seq: 4, hash_chain: last?.hash_chain });
   });
 
   test("is settled once, when several calls arrive at the same time", async () => {
@@ -406,7 +415,7 @@ describe("a change of an operator whose outcome was lost", () => {
     const open = await ambient();
     const { seq } = await session(open.sessionId).intent(open, entry);
     await crash(session(open.sessionId));
-    expect((await recordsOf(open.sessionId)).slice(1)).toMatchObject([
+    expect((await ambientRecords(open.sessionId)).slice(1)).toMatchObject([
       { seq, event: "admin", result: "pending" },
     ]);
     expect((await verified(open.sessionId)).verdicts.integrity).toEqual(OK);
@@ -416,11 +425,11 @@ describe("a change of an operator whose outcome was lost", () => {
     const open = await ambient();
     const { seq } = await session(open.sessionId).intent(open, entry);
     await crash(session(open.sessionId));
-    await recordsOf(open.sessionId);
+    await ambientRecords(open.sessionId);
     await report(open, seq);
     expect(await resultsOf(open, seq)).toEqual([["ok", null]]);
     await report(open, seq);
-    await recordsOf(open.sessionId);
+    await ambientRecords(open.sessionId);
     expect(await resultsOf(open, seq)).toEqual([["ok", null]]);
   });
 
@@ -447,7 +456,7 @@ describe("a change of an operator whose outcome was lost", () => {
   }
 
   async function resultsOf(open: OpenInput, seq: number) {
-    const records = await recordsOf(open.sessionId);
+    const records = await ambientRecords(open.sessionId);
     return records
       .filter(({ intent_seq }) => intent_seq === seq)
       .map(({ result, error_code }) => [result, error_code]);

@@ -848,13 +848,19 @@ describe("verify_workspace_integrity finds", () => {
   test("a change that the journal has and the chain has not, and the other way round", async () => {
     const { root, client, check } = await intact();
     await inWorkspace(root, (sql) => {
-      sql.exec("UPDATE journal SET seq = 77 WHERE session_id = ? AND seq = 3", client.id);
+      sql.exec("UPDATE journal SET seq = 4 WHERE session_id = ? AND seq = 3", client.id);
     });
     expect(await check()).toMatchObject({
       ok: false,
       findings: expect.arrayContaining([
-        expect.objectContaining({ part: "journal", message: expect.stringContaining("77") }),
-        expect.objectContaining({ part: "journal", message: expect.stringContaining("3") }),
+        expect.objectContaining({
+          part: "journal",
+          message: expect.stringContaining("the call 4 is not in the chain"),
+        }),
+        expect.objectContaining({
+          part: "journal",
+          message: expect.stringContaining("by the call 3"),
+        }),
       ]),
     });
   });
@@ -882,7 +888,7 @@ test("a workspace that holds nothing stores nothing, whatever is read of it", as
   await client.must("begin_session", { workspace_root: root });
   expect((await client.must("list_files")).value).toEqual({ files: [], next_cursor: null });
   expect((await client.call("read_file", { path: "a" })).code).toBe("NOT_FOUND");
-  expect((await client.must("list_plans")).value).toEqual({ plans: [] });
+  expect((await client.must("list_plans")).value).toMatchObject({ plans: [] });
   expect((await client.call("read_plan", { plan_hash: "0".repeat(64) })).code).toBe(
     "PLAN_NOT_FOUND",
   );

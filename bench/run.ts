@@ -1,0 +1,190 @@
+/**
+ * @module
+ * `npm run bench`: what the gateway's calls cost beside the least that any
+ * gateway of this shape could cost, on this machine. Exits with 0 unless
+ * something failed to run; slow is not a failure.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { ROOT, runWrangler } from "../src/cli/wrangler.ts";
+import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts";
+import { GatewayClient, type Session } from "./client.ts";
+import { type Host, startHost } from "./host.ts";
+import { measureLongSession } from "./long-session.ts";
+import { fasterTransport, measureAll, type Pace } from "./measure.ts";
+import { machine, type Results, rowsOf, textOf } from "./report.ts";
+import { measureTwelveClients } from "./twelve-clients.ts";
+
+const USAGE = "npm run bench -- [--quick] [--json FILE]";
+/** Sessions that are opened at the same time. */
+const OPENING = 8;
+
+type Plan = Pace & {
+  readonly transportRounds: number;
+  readonly longCalls: number;
+  readonly twelveMs: number;
+};
+
+/** The setting that the targets are for is measured most often. */
+const FULL: Plan = {
+  sliceMs: 500,
+  rounds: (setting) => (isTargeted(setting) ? 20 : 8),
+  transportRounds: 10,
+  longCalls: 20_000,
+  twelveMs: 10_000,
+};
+const QUICK: Plan = {
+  sliceMs: 200,
+  rounds: (setting) => (isTargeted(setting) ? 8 : 2),
+  transportRounds: 4,
+  longCalls: 3_000,
+  twelveMs: 2_500,
+};
+
+type Options = { readonly quick: boolean; readonly json: string | null };
+
+function readOptions(): Options {
+  try {
+    const { values } = parseArgs({
+      options: { quick: { type: "boolean", default: false }, json: { type: "string" } },
+    });
+    return { quick: values.quick, json: values.json ?? null };
+  } catch (error) {
+    throw new Error(`${error instanceof Error ? error.message : error} Usage: ${USAGE}`);
+  }
+}
+
+async function bench({ quick, json }: Options, signal: AbortSignal): Promise<void> {
+  const plan = quick ? QUICK : FULL;
+  const dir = await temporaryFolder();
+  const hosts: Host[] = [];
+  try {
+    say("Building the Worker and starting its hosts.");
+    const outDir = join(dir, "bundle");
+    await runWrangler(["deploy", "--dry-run", "--outdir", outDir], dir);
+    const config = join(ROOT, "wrangler.toml");
+    const secrets = newSecrets();
+    const floor = await startHost(
+      {
+        kind: "floor",
+        script: join(import.meta.dirname, "floor-worker.js"),
+        stateDir: join(dir, "floor"),
+        config,
+      },
+      signal,
+    );
+    hosts.push(floor);
+    const gateway = await startHost(
+      {
+        kind: "gateway",
+        script: join(outDir, "index.js"),
+        stateDir: join(dir, "gateway"),
+        config,
+        migrationsDir: join(ROOT, "migrations", "d1"),
+        secrets,
+      },
+      signal,
+    );
+    hosts.push(gateway);
+
+    say(`Opening ${MAX_SESSIONS} sessions.`);
+    const client = await GatewayClient.connect(gateway.url, secrets.ADMIN_TOKEN);
+    const sessions = await openSessions(client);
+    const transport = await fasterTransport(
+      floor,
+      TARGETED,
+      plan.transportRounds,
+      plan.sliceMs,
+      signal,
+    );
+    const cases = allCases(floor.url, transport.faster, client, sessions);
+    const measured = await measureAll(
+      { floor, gateway },
+      cases,
+      plan,
+      signal,
+      ({ clients, sessions: n }) => say(`Measuring ${clients} clients on ${n} sessions.`),
+    );
+    say(`Taking one session to ${plan.longCalls} calls.`);
+    const longSession = await measureLongSession(client, plan.longCalls, signal);
+    say("Twelve clients at once.");
+    const twelveClients = await measureTwelveClients(client, plan.twelveMs, signal);
+
+    const results: Results = {
+      host: hostLine(),
+      machine: machine(),
+      quick,
+      transport,
+      rows: rowsOf(measured),
+      long_session: longSession,
+      twelve_clients: twelveClients,
+    };
+    console.log(textOf(results));
+    if (json !== null) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`);
+  } catch (error) {
+    for (const line of hosts.flatMap((host) => host.errors())) console.error(line);
+    throw error;
+  } finally {
+    await Promise.all(hosts.map((host) => host.stop()));
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** On the project's own disk: a temporary folder in memory would make every row durable for nothing. */
+async function temporaryFolder(): Promise<string> {
+  const cache = join(ROOT, "node_modules", ".cache");
+  await mkdir(cache, { recursive: true });
+  return mkdtemp(join(cache, "atlas-gate-bench-"));
+}
+
+function newSecrets() {
+  const secret = () => randomBytes(32).toString("base64");
+  return { ADMIN_TOKEN: secret(), LOG_SIGNING_KEY: secret(), SECRETS_KEY: secret() };
+}
+
+/** Each session has a workspace of its own, as each object of the two-object floor has its other one. */
+async function openSessions(client: GatewayClient): Promise<Session[]> {
+  const sessions: Session[] = [];
+  while (sessions.length < MAX_SESSIONS) {
+    const batch = range(Math.min(OPENING, MAX_SESSIONS - sessions.length));
+    sessions.push(
+      ...(await Promise.all(
+        batch.map((at) => client.openSession(`/srv/bench/workspace-${sessions.length + at}`)),
+      )),
+    );
+  }
+  return sessions;
+}
+
+function hostLine(): string {
+  return (
+    `workerd ${versionOf("workerd")} under Miniflare ${versionOf("miniflare")}, the Worker's own socket: no wrangler dev, whose proxy and logging ` +
+    "cost more than the gateway. Floors and gateway in a workerd each, SQLite-backed objects on disk, request logs on and thrown away."
+  );
+}
+
+function versionOf(name: string): string {
+  const { version } = createRequire(import.meta.url)(`${name}/package.json`);
+  return String(version);
+}
+
+/** Progress goes to stderr, so that stdout is the report alone. */
+function say(message: string): void {
+  console.error(message);
+}
+
+const stopping = new AbortController();
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(name, () => stopping.abort(new Error(`Stopped by ${name}.`)));
+}
+
+try {
+  await bench(readOptions(), stopping.signal);
+} catch (error) {
+  const shown = stopping.signal.aborted ? stopping.signal.reason : error;
+  console.error(shown instanceof Error ? shown.message : String(shown));
+  process.exitCode = 1;
+}
