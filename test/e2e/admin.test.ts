@@ -105,7 +105,6 @@ describe("POST /admin/keys", () => {
     { fields: { tenant: "" }, names: "tenant" },
     { fields: { tenant: "a b" }, names: "tenant" },
     { fields: { tenant: "../a" }, names: "tenant" },
-    { fields: { tenant: "a\n" }, names: "tenant" },
     { fields: { workspaces: "/srv" }, names: "workspaces" },
     { fields: { workspaces: [] }, names: "workspaces" },
     { fields: { workspaces: [4] }, names: "workspaces" },
@@ -129,6 +128,13 @@ describe("POST /admin/keys", () => {
     const body = '{"name":"n","role":"windsurf","__proto__":{"role":"operator"}}';
     const answer = await operator.send("POST", "/keys", body);
     expectRefusal(answer, 400, "INVALID_ARGUMENT", "__proto__");
+  });
+
+  it("refuses a tenant that could be taken for another between line feeds", async () => {
+    for (const tenant of ["a\n", "a\nb", "\na", "a\u2028b"]) {
+      const body = { name: "n", role: "windsurf", tenant };
+      expectRefusal(await operator.send("POST", "/keys", body), 400, "INVALID_ARGUMENT", "tenant");
+    }
   });
 
   it("takes the ends of every range", async () => {
@@ -582,18 +588,15 @@ describe("plans under an operator", () => {
     { body: { workspace_root: "/srv/../x" }, names: "workspace_root" },
     { body: { workspace_root: "/srv/x", reason: "" }, names: "reason" },
     { body: { workspace_root: "/srv/x", reason: 4 }, names: "reason" },
-    { body: { workspace_root: "/srv/x", reason: "x".repeat(100_000) }, names: "reason" },
+    { body: { workspace_root: "/srv/x", reason: "x".repeat(2_000) }, names: "reason" },
     { body: { workspace_root: "/srv/x", tenant: "a b" }, names: "tenant" },
     { body: { workspace_root: "/srv/x", approved_by: "me" }, names: "approved_by" },
-  ])(
-    "are not decided with $body.workspace_root and what else is wrong",
-    async ({ body, names }) => {
-      for (const decision of ["approve", "revoke"]) {
-        const answer = await operator.send("POST", `/plans/${NO_HASH}/${decision}`, body);
-        expectRefusal(answer, 400, "INVALID_ARGUMENT", names);
-      }
-    },
-  );
+  ])("are not decided with a bad field: $names, $body", async ({ body, names }) => {
+    for (const decision of ["approve", "revoke"]) {
+      const answer = await operator.send("POST", `/plans/${NO_HASH}/${decision}`, body);
+      expectRefusal(answer, 400, "INVALID_ARGUMENT", names);
+    }
+  });
 
   it("that are not there are 404, and asking for them makes no workspace", async () => {
     const root = "/srv/never-used";

@@ -104,10 +104,15 @@ function failingPut(when: "before it persists" | "after it persisted") {
 describe("the archive", () => {
   test("holds every record, column for column", async () => {
     const client = await busySession();
-    await flush(client.id);
+    expect(await client.end()).toBe(204);
     const records = await recordsOf(client.id);
+    await flush(client.id);
     const rows = await archiveRows(client.id);
     expect(rows).toHaveLength(records.length);
+    // Each column says something in one of the rows, so that a lost one is seen.
+    for (const column of Object.keys(rows[0] ?? {})) {
+      expect([column, rows.some((row) => row[column] !== null)]).toEqual([column, true]);
+    }
     for (const [at, { v: _v, context, ...record }] of records.entries()) {
       const { line, created_at, context: storedContext, ...columns } = rows[at] ?? {};
       expect(columns).toEqual(record);
@@ -626,6 +631,32 @@ describe("segments", () => {
     await expectOnceInBoth(client.id, count);
     expect(await tablesOf(session(client.id))).toEqual([]);
   });
+});
+
+test("a session that ends while a segment is being written has its last one written at once", async () => {
+  const client = await busySession();
+  await flush(client.id);
+  advance(SEGMENT_INTERVAL);
+  const put = env.BUCKET.put.bind(env.BUCKET);
+  const asked = gate();
+  const goOn = gate();
+  using _put = vi.spyOn(env.BUCKET, "put").mockImplementationOnce(async (key, value, options) => {
+    asked.open();
+    await goOn.opened();
+    const object = await put(key, value, options);
+    if (object === null) throw new Error("it was there before");
+    return object;
+  });
+  const rung = ring(session(client.id));
+  await asked.opened();
+  expect(await client.end()).toBe(204);
+  goOn.open();
+  await rung;
+  const end = Date.now();
+  await ringUntilReleased(client.id);
+  expect(await tablesOf(session(client.id))).toEqual([]);
+  expect(Date.now()).toBe(end);
+  expect(await segments(client.id)).toHaveLength(2);
 });
 
 describe("an ended session", () => {
