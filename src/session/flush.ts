@@ -72,7 +72,7 @@ export async function flushSegments(context: FlushContext): Promise<void> {
       const last = records.at(-1);
       if (first === undefined || last === undefined) return null;
       store.saveSink("segments", { ...sink, pendingLast: last.seq });
-      const { tenant, session_id, ended_at } = context.status();
+      const { tenant, session_id } = context.status();
       const outcome = await putSegment(
         env.BUCKET,
         segmentKey(tenant, session_id, recordTimestamp(first.line), first.seq, last.seq),
@@ -82,7 +82,8 @@ export async function flushSegments(context: FlushContext): Promise<void> {
       store.saveSink("segments", { cursor: last.seq, failures: 0, pendingLast: null });
       const left = store.textAfter(last.seq);
       if (left === 0) return null;
-      if (ended_at === null && left < SEGMENT_BYTES) return SEGMENT_INTERVAL_MS;
+      // It may have ended meanwhile: then all that is left goes out.
+      if (context.status().ended_at === null && left < SEGMENT_BYTES) return SEGMENT_INTERVAL_MS;
     }
     return 0;
   });
@@ -110,7 +111,8 @@ async function guarded(
     const pause = await flush();
     // Records may have come while the sink was busy; they found a due time standing.
     const left = store.sink(name).cursor < context.status().entries;
-    if (left) schedule.set(name, Date.now() + (pause ?? flushIntervalMs));
+    const ended = context.status().ended_at !== null;
+    if (left) schedule.set(name, Date.now() + (pause ?? (ended ? 0 : flushIntervalMs)));
     else schedule.clear(name);
   } catch (error) {
     const sink = store.sink(name);

@@ -73,7 +73,7 @@ function checkEntry(sql: SqlStorage, path: string): IntegrityFinding[] {
     )
     .toArray()[0];
   if (entry === null) return [];
-  if (last === undefined || last.deleted === 1) {
+  if (last === undefined || last.deleted === 1 || readContent(sql, path, entry.version) === null) {
     return [finding("FILE_WITHOUT_VERSION", `The file ${path} names a version that is not there.`)];
   }
   const same =

@@ -8,7 +8,6 @@ import { HttpRefusal } from "../../src/edge/refusal.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
 import {
   admin,
-  ambientRecords,
   BASE,
   Client,
   currentOperator,
@@ -108,7 +107,7 @@ describe("a session belongs to the principal that opened it", () => {
       expect(await new Client(key, never).end()).toBe(404);
 
       // Each is recorded with the caller, none with the victim.
-      const records = await ambientRecords(ambientOf(key));
+      const records = await recordsOf(ambientOf(key));
       expect(records.slice(1)).toMatchObject(
         [
           ["ping", null],

@@ -7,7 +7,6 @@ import { ambientSessionId } from "../../src/session/ids.ts";
 import {
   type Answer,
   admin,
-  ambientRecords,
   approve,
   Client,
   currentOperator,
@@ -385,7 +384,7 @@ describe("the admin API of keys", () => {
     const next = keyOf(await admin("POST", `/keys/${minted.id}/rotate`, { as, body: {} }));
     await admin("DELETE", `/keys/${next.id}`, { as });
     const owner = { tenant: "default", principal: operator.principal };
-    const records = await ambientRecords(ambientSessionId(sha256Hex, owner, Date.now()));
+    const records = await recordsOf(ambientSessionId(sha256Hex, owner, Date.now()));
     expect(
       records.slice(1).map(({ event, result, context }) => [event, result, context?.action]),
     ).toEqual(

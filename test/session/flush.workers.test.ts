@@ -414,6 +414,7 @@ describe("a record that was changed behind the gateway's back", () => {
     await inSession(client.id, (sql) => {
       sql.exec("UPDATE sinks SET cursor = 0 WHERE sink = 'archive'");
     });
+    await evict(session(client.id));
     await client.must("list_files");
     await flush(client.id);
     expect(await conflicts(client.id)).toEqual([{ sink: "archive", seq: 2 }]);

@@ -4,7 +4,6 @@ import { describe, expect, test, vi } from "vitest";
 import { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
 import {
   admin,
-  ambientRecords,
   approvedPlan,
   Client,
   currentOperator,
@@ -294,7 +293,7 @@ describe("the end of a session", () => {
       principal: client.key.principal,
       notes: "ended by an operator",
     });
-    const ambient = await ambientRecords(await ambientId(operator.tenant, operator.principal));
+    const ambient = await recordsOf(await ambientId(operator.tenant, operator.principal));
     expect(ambient.slice(-2)).toMatchObject([
       { event: "admin", result: "pending", principal: operator.principal },
       {
@@ -311,10 +310,12 @@ describe("the end of a session", () => {
 describe("a session with too long a backlog", () => {
   test("answers OVERLOADED with a time to come back, and goes on once the sinks caught up", async () => {
     const client = await Client.open(await mintKey("windsurf"));
-    const setCursor = (cursor: number) =>
-      inSession(client.id, (sql) => {
+    const setCursor = async (cursor: number) => {
+      await inSession(client.id, (sql) => {
         sql.exec("UPDATE sinks SET cursor = ? WHERE sink = 'archive'", cursor);
       });
+      await evict(session(client.id));
+    };
     await setCursor(-100_000);
     const refused = await client.call("read_audit_log");
     expect([refused.status, refused.code]).toEqual([503, "OVERLOADED"]);
@@ -333,7 +334,7 @@ describe("an ambient session", () => {
     const operator = await mintKey("operator");
     await admin("POST", "/keys", { as: operator.key, body: { name: "a key", role: "auditor" } });
     const id = await ambientId("default", operator.principal);
-    const records = await ambientRecords(id);
+    const records = await recordsOf(id);
     expect(records).toMatchObject([
       {
         seq: 1,
@@ -347,12 +348,13 @@ describe("an ambient session", () => {
       { seq: 3, event: "admin", result: "ok", intent_seq: 2, context: { action: "key.create" } },
     ]);
     expect((await verified(id)).verdicts.integrity).toEqual(OK);
+    await ring(session(id));
     expect(await sessionRow(id)).toMatchObject({ era: "ambient", session_id: id });
   });
 
   test("of ADMIN_TOKEN belongs to admin:bootstrap", async () => {
     await mintKey("operator");
-    const [opened] = await ambientRecords(await ambientId("default", "admin:bootstrap"));
+    const [opened] = await recordsOf(await ambientId("default", "admin:bootstrap"));
     expect(opened).toMatchObject({ principal: "admin:bootstrap", role: "operator" });
   });
 
@@ -370,7 +372,6 @@ describe("an ambient session", () => {
 
   test("cannot be ended by an operator", async () => {
     const { id } = await callerWithAmbient();
-    await ring(session(id));
     const refused = await admin("DELETE", `/sessions/${id}`);
     expect(refused.status).toBe(409);
     expect(refused.body).toMatchObject({ error: { code: "CONFLICT" } });
@@ -379,12 +380,9 @@ describe("an ambient session", () => {
 
   test("that an operator tried to end leaves a record of that", async () => {
     const { id } = await callerWithAmbient();
-    await ring(session(id));
     const operator = await currentOperator();
     await admin("DELETE", `/sessions/${id}`);
-    const tried = (await ambientRecords(await ambientId(operator.tenant, operator.principal))).at(
-      -1,
-    );
+    const tried = (await recordsOf(await ambientId(operator.tenant, operator.principal))).at(-1);
     expect(tried).toMatchObject({
       event: "admin",
       result: "error",

@@ -9,7 +9,6 @@ import type { WriteInput } from "../../src/workspace/types.ts";
 import { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
 import {
   admin,
-  ambientRecords,
   Client,
   executor,
   mintKey,
@@ -415,7 +414,7 @@ describe("a change of an operator whose outcome was lost", () => {
     const open = await ambient();
     const { seq } = await session(open.sessionId).intent(open, entry);
     await crash(session(open.sessionId));
-    expect((await ambientRecords(open.sessionId)).slice(1)).toMatchObject([
+    expect((await recordsOf(open.sessionId)).slice(1)).toMatchObject([
       { seq, event: "admin", result: "pending" },
     ]);
     expect((await verified(open.sessionId)).verdicts.integrity).toEqual(OK);
@@ -425,11 +424,11 @@ describe("a change of an operator whose outcome was lost", () => {
     const open = await ambient();
     const { seq } = await session(open.sessionId).intent(open, entry);
     await crash(session(open.sessionId));
-    await ambientRecords(open.sessionId);
+    await recordsOf(open.sessionId);
     await report(open, seq);
     expect(await resultsOf(open, seq)).toEqual([["ok", null]]);
     await report(open, seq);
-    await ambientRecords(open.sessionId);
+    await recordsOf(open.sessionId);
     expect(await resultsOf(open, seq)).toEqual([["ok", null]]);
   });
 
@@ -456,7 +455,7 @@ describe("a change of an operator whose outcome was lost", () => {
   }
 
   async function resultsOf(open: OpenInput, seq: number) {
-    const records = await ambientRecords(open.sessionId);
+    const records = await recordsOf(open.sessionId);
     return records
       .filter(({ intent_seq }) => intent_seq === seq)
       .map(({ result, error_code }) => [result, error_code]);

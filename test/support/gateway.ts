@@ -11,7 +11,6 @@ import { parseExportLine } from "../../src/audit/record.ts";
 import { type Report, verifyLines } from "../../src/audit/verify.ts";
 import type { Principal } from "../../src/edge/principal.ts";
 import type { Role } from "../../src/policy/roles.ts";
-import { ring, session } from "./objects.ts";
 
 export const BASE = "http://localhost";
 const DAY_MS = 86_400_000;
@@ -323,12 +322,6 @@ export function parseExport(lines: readonly string[]): ExportedRecord[] {
 
 export async function recordsOf(sessionId: string): Promise<ExportedRecord[]> {
   return parseExport(await exported(sessionId));
-}
-
-/** The records of an ambient session, once the archive knows it: by its id alone nobody does. */
-export async function ambientRecords(sessionId: string): Promise<ExportedRecord[]> {
-  await ring(session(sessionId));
-  return recordsOf(sessionId);
 }
 
 /** The portable verifier's report on a session's export. */

@@ -779,7 +779,7 @@ describe("verify_workspace_integrity finds", () => {
   test("a file that lost its version, and a version that no call made", async () => {
     const { root, check } = await intact();
     await inWorkspace(root, (sql) => {
-      sql.exec("UPDATE files SET version = 9 WHERE path = 'src/small'");
+      sql.exec("DELETE FROM versions WHERE path = 'src/large'");
       sql.exec(
         `INSERT INTO versions SELECT 'src/planted', 1, sha256, bytes, encoding, content, in_bucket,
            deleted, 'nobody', 1, principal, plan_hash, created_at
