@@ -16,6 +16,8 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/**/*.workers.test.ts", "test/e2e/**"],
+          // Property tests take seconds, and longer beside other work.
+          testTimeout: 60_000,
         },
       },
       {

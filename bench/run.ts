@@ -162,7 +162,7 @@ async function openSessions(client: GatewayClient): Promise<Session[]> {
 function hostLine(): string {
   return (
     `workerd ${versionOf("workerd")} under Miniflare ${versionOf("miniflare")}, the Worker's own socket: no wrangler dev, whose proxy and logging ` +
-    "cost more than the gateway. Floors and gateway in a workerd each, SQLite-backed objects on disk, request logs on and thrown away."
+    "cost more than the gateway. Floors and gateway in a workerd each, SQLite-backed objects on disk, request logs written and thrown away by the kernel."
   );
 }
 

@@ -3,9 +3,12 @@
  * The few statistics that the benchmark reports.
  */
 
-/** The middle value; of an even number of values the lower of the two. NaN for none. */
+/** The middle value, or the mean of the two in the middle. NaN for none. */
 export function median(values: readonly number[]): number {
-  return percentile(values, 50);
+  const sorted = [...values].sort((a, b) => a - b);
+  const below = sorted[Math.ceil(sorted.length / 2) - 1] ?? Number.NaN;
+  const above = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  return (below + above) / 2;
 }
 
 /** The nearest-rank percentile, from 0 to 100. NaN for no values. */

@@ -4,6 +4,7 @@
  * Idempotent: what is there is used, what is missing is made.
  */
 import type { ChildProcess } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -78,11 +79,54 @@ async function requireFreePort(port: number): Promise<void> {
   });
 }
 
+/** Two gateways on one state folder would fork its chains: the second one does not start. */
+async function requireOwnState(stateDir: string): Promise<void> {
+  const path = join(stateDir, "gateway.json");
+  const other = await readOtherGateway(path);
+  if (other !== null && isAlive(other.pid) && (await answers(other.url))) {
+    throw new StartError(
+      `A gateway is running on ${stateDir} already, at ${other.url}. Stop it first.`,
+    );
+  }
+}
+
+const otherGateway = z.object({ pid: z.int(), url: z.string() });
+
+async function readOtherGateway(path: string): Promise<z.infer<typeof otherGateway> | null> {
+  try {
+    return otherGateway.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    // Never started here, or cut off while it was written: then nothing runs.
+    return null;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether something answers there: a pid alone may have gone to another program since. */
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url}/health`);
+    await response.body?.cancel();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function start(): Promise<number> {
   const options = readOptions();
   const { port, stateDir } = options;
   await requireFreePort(port);
   const secrets = await ensureSecrets(stateDir);
+  await requireOwnState(stateDir);
 
   let current: ChildProcess | null = null;
   let stopping = false;
@@ -117,6 +161,7 @@ async function start(): Promise<number> {
     ]);
     const file: LocalFile = { url, admin_token: secrets.ADMIN_TOKEN, keys };
     await writeLocalFile(stateDir, file);
+    await writeFile(join(stateDir, "gateway.json"), JSON.stringify({ pid: process.pid, url }));
     if (foreignHost) {
       await stopGroup(gateway.child, "SIGTERM");
       if (stopping) return 0;

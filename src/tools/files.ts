@@ -210,7 +210,7 @@ function effectContext(effect: Effect, approval: Approval): JsonObject {
   return { effect: { ...effect }, approval: { ...approval } };
 }
 
-/** RFC 4648 with padding and nothing else: decoders differ in what else they let through. */
+/** RFC 4648 with padding and nothing else, unused bits zero: decoders differ in what else they let through. */
 function isBase64(text: string): boolean {
-  return text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
+  return Buffer.from(text, "base64").toString("base64") === text;
 }
