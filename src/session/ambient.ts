@@ -28,19 +28,14 @@ export function ambientOpening(principal: Principal, requestId: string): OpenInp
   };
 }
 
-function ambient(env: Env, principal: Principal, requestId: string) {
-  const open = ambientOpening(principal, requestId);
-  return { stub: sessionStub(env, open.sessionId), open };
-}
-
 /** Appends one record; durable when this resolves. */
 export async function recordAmbient(
   env: Env,
   principal: Principal,
   entry: Entry,
 ): Promise<Receipt> {
-  const { stub, open } = ambient(env, principal, entry.request_id);
-  return stub.record(open, entry);
+  const open = ambientOpening(principal, entry.request_id);
+  return sessionStub(env, open.sessionId).record(open, entry);
 }
 
 /**
@@ -56,14 +51,17 @@ export async function recordChange<T>(
   change: () => Promise<T>,
   describe: (outcome: T) => Pick<Entry, "result" | "error_code" | "context">,
 ): Promise<T> {
-  const { stub, open } = ambient(env, principal, entry.request_id);
-  const intent = await stub.intent(open, entry);
+  const open = ambientOpening(principal, entry.request_id);
+  const intent = await sessionStub(env, open.sessionId).intent(open, entry);
+  // A stub stays broken once its object was lost, and the day may have changed: the same session, anew.
+  const report = (result: Entry) =>
+    sessionStub(env, open.sessionId).result(open, intent.seq, result);
   const { args: _args, ...base } = entry;
   let outcome: T;
   try {
     outcome = await change();
   } catch (error) {
-    await stub.result(open, intent.seq, {
+    await report({
       ...base,
       result: "error",
       error_code: "OUTCOME_UNKNOWN",
@@ -71,6 +69,6 @@ export async function recordChange<T>(
     });
     throw error;
   }
-  await stub.result(open, intent.seq, { ...base, ...describe(outcome) });
+  await report({ ...base, ...describe(outcome) });
   return outcome;
 }
