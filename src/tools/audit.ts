@@ -14,7 +14,7 @@ import { replay } from "./replay.ts";
 import { answer, defineTool, refused, type ToolContext } from "./tool.ts";
 
 /** Few by default: an entry is about a kilobyte, and an agent reads every one. */
-const DEFAULT_ENTRIES = 20;
+const DEFAULT_ENTRIES = 10;
 const MAX_ENTRIES = 200;
 
 const auditSessionId = z
