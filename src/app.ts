@@ -6,7 +6,7 @@
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
 import { type Config, loadConfig } from "./config.ts";
-import { authenticate, credentialOf } from "./edge/authenticate.ts";
+import { authenticate, credentialOf, stillValid } from "./edge/authenticate.ts";
 import { finishResponse, guardRequest } from "./edge/guard.ts";
 import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
 import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
@@ -149,6 +149,8 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
     config: c.get("config"),
     principal,
     requestId: c.get("requestId"),
+    waitUntil: (work) => c.executionCtx.waitUntil(work),
+    stillAllowed: () => stillValid(credential, principal, c.env.ARCHIVE_DB, Date.now()),
     log: ({ method, tool, error_code, session_id }) =>
       c.get("note")({
         mcp_method: method?.slice(0, MAX_LOGGED_TEXT),

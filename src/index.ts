@@ -6,6 +6,8 @@ import { createApp } from "./app.ts";
 import { readiness } from "./ops/health.ts";
 import { logEvent } from "./ops/log.ts";
 
+export { HubObject } from "./hub/hub-object.ts";
+export { ListenerObject } from "./hub/listener-object.ts";
 export { SessionObject } from "./session/session-object.ts";
 export { WorkspaceObject } from "./workspace/workspace-object.ts";
 

@@ -19,3 +19,17 @@ export function workspaceStub(env: Env, tenant: string, root: string) {
     jurisdiction === null ? env.WORKSPACE : env.WORKSPACE.jurisdiction(jurisdiction);
   return namespace.get(namespace.idFromName(`${tenant}\n${root}`));
 }
+
+/** The Hub object of a tenant. */
+export function hubStub(env: Env, tenant: string) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.HUB : env.HUB.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName(tenant));
+}
+
+/** A Listener object of its own, for one stream. */
+export function listenerStub(env: Env) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.LISTENER : env.LISTENER.jurisdiction(jurisdiction);
+  return namespace.get(namespace.newUniqueId());
+}

@@ -56,12 +56,13 @@ export async function authenticate(
   db: D1Database,
   now: number,
   waitUntil: (work: Promise<unknown>) => void,
+  maxAgeMs = CACHE_MS,
 ): Promise<Caller> {
   const keyId = keyIdOf(credential);
   if (keyId === null) throw unauthenticated("UNAUTHENTICATED", "This is not a valid API key.");
   const digest = sha256Hex(credential);
   const known = good.get(digest);
-  if (known !== undefined && known.until > now) return notExpired(known, now);
+  if (known !== undefined && known.until - CACHE_MS + maxAgeMs > now) return notExpired(known, now);
   const refused = bad.get(digest);
   if (refused !== undefined && refused.until > now) throw refusedKey(refused.code);
 
@@ -87,6 +88,28 @@ export async function authenticate(
   const accepted = notExpired(caller, now);
   waitUntil(noteUse(db, keyId, now));
   return accepted;
+}
+
+/** How old what is known of a credential may be when an open stream asks again, in ms. */
+const STREAM_CACHE_MS = 20_000;
+
+/**
+ * Whether a credential still stands for the same principal, with the same
+ * rights, as when a stream was opened. True while keys cannot be read: an
+ * outage of the archive ends no stream.
+ */
+export async function stillValid(
+  credential: string,
+  principal: Principal,
+  db: D1Database,
+  now: number,
+): Promise<boolean> {
+  try {
+    const caller = await authenticate(credential, db, now, () => {}, STREAM_CACHE_MS);
+    return JSON.stringify(caller.principal) === JSON.stringify(principal);
+  } catch (error) {
+    return !(error instanceof HttpRefusal && error.status === 401);
+  }
 }
 
 /** Forgets a key in this isolate at once; the others follow within a minute. */

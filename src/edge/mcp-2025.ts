@@ -6,7 +6,7 @@
  */
 
 import { withoutCredential } from "../audit/redact.ts";
-import type { JsonValue } from "../mcp/ijson.ts";
+import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
   type InitializeParams,
   initializeParamsSchema,
@@ -14,16 +14,24 @@ import {
 } from "../mcp/initialize.ts";
 import { classifyMessage, INVALID_PARAMS, type RpcRequest, rpcResult } from "../mcp/jsonrpc.ts";
 import { acceptsEventStream } from "../mcp/negotiate.ts";
-import { INSTRUCTIONS } from "../mcp/server-info.ts";
+import { jsonObjectSchema } from "../mcp/json-object.ts";
+import { sseEvent } from "../mcp/sse.ts";
 import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
+import type { DirectoryChange, StreamWish } from "../session/stream-request.ts";
+import { eventId } from "../session/streams.ts";
+import { instructionsFor, serverCapabilities } from "../tools/lists.ts";
+import { directoryOf } from "../upstream/directory.ts";
+import { watchDirectory } from "./directory-watch.ts";
 import {
   type Answer,
   answerOf,
   type McpRequest,
-  methodNotAllowed,
+  openSessionStream,
+  streamOf,
+  tooManyStreams,
   unsettled,
 } from "./mcp-answer.ts";
 import { openContext } from "./open-context.ts";
@@ -41,13 +49,68 @@ export async function answer2025(call: McpRequest, payload: JsonValue): Promise<
   return isInitialize(payload, headers) ? initialize(call, payload) : forward(call, payload);
 }
 
-/** Answers `GET /mcp`: this version opens no server-to-client stream, which the protocol allows. */
-export function getMcp({ request }: McpRequest): Response {
-  const accept = acceptsEventStream(request.headers.get("accept"));
-  if (!accept) {
+/** How long a client whose stream broke waits before it comes back, in ms (2025-11-25, Sending Messages). */
+const RETRY_MS = 1_000;
+
+/**
+ * Answers `GET /mcp`: the session's own stream, or, with `Last-Event-ID`, the one
+ * that the event was on, from the event after it.
+ */
+export async function getMcp(call: McpRequest): Promise<Response> {
+  const { request, env, principal } = call;
+  if (!acceptsEventStream(request.headers.get("accept"))) {
     throw new HttpRefusal(406, "INVALID_ARGUMENT", "GET needs Accept: text/event-stream.");
   }
-  throw methodNotAllowed();
+  checkVersionHeader(request.headers);
+  const sessionId = requireSessionId(call);
+  const after = request.headers.get("last-event-id");
+  const directory = await directoryOf(env);
+  const wish: StreamWish =
+    after === null ? { kind: "get", directory: directory.version } : { kind: "resume", after };
+  const opened = await openSessionStream(call, sessionId, wish);
+  const method = after === null ? "GET" : "GET resume";
+  if (opened instanceof Response) throw await streamRefusal(call, sessionId, opened, method);
+  call.log({ method, tool: null, error_code: null, session_id: sessionId });
+  const { socket, stream, kind } = opened;
+  // The stream of a call ends with it, and has no news to wait for.
+  const watch =
+    kind === "get"
+      ? watchDirectory(env, principal, directory, (version, changed) => {
+          if (socket.readyState === WebSocket.OPEN) {
+            socket.send(JSON.stringify({ directory: version, changed } satisfies DirectoryChange));
+          }
+        })
+      : null;
+  const first = after === null ? priming(stream) : null;
+  const answer = streamOf(call, opened, first, kind !== "get", {
+    recheck: async () => watch?.look(),
+    onEnd: () => watch?.stop(),
+  });
+  if (answer.kind === "body") throw new Error("a stream is a response");
+  return answer.response;
+}
+
+/** The priming event: an id to resume from, and no data (2025-11-25, Sending Messages). */
+function priming(stream: number): string {
+  return sseEvent({ id: eventId(stream, 0), data: "", retry: RETRY_MS });
+}
+
+async function streamRefusal(
+  call: McpRequest,
+  sessionId: string,
+  answer: Response,
+  method: string,
+): Promise<HttpRefusal> {
+  if (answer.status === 503) return tooManyStreams();
+  if (answer.status === 410) {
+    return new HttpRefusal(
+      400,
+      "INVALID_ARGUMENT",
+      "Last-Event-ID names no event that this session still keeps. Open a new stream without it.",
+    );
+  }
+  const isForeign = (await answer.text()) === "foreign";
+  return notFound(call, sessionId, isForeign, { method, tool: null });
 }
 
 /** Answers `DELETE /mcp`: the client ends its session. */
@@ -72,7 +135,7 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
     payload,
     requestId: call.requestId,
   });
-  const answer = answerOf(call, sessionId, reply);
+  const answer = await answerOf(call, sessionId, reply, priming);
   if (answer !== null) return answer;
   throw await notFound(call, sessionId, reply.kind === "foreign", attemptOf(payload));
 }
@@ -84,10 +147,17 @@ async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer
     throw new HttpRefusal(400, "INVALID_ARGUMENT", message, { rpcCode: INVALID_PARAMS });
   }
   const version = negotiateVersion(params.data.protocolVersion);
-  const sessionId = await openSession(call, version, params.data.clientInfo);
+  const directory = await directoryOf(call.env);
+  const capabilities = jsonObjectSchema.parse(params.data.capabilities);
+  const sessionId = await openSession(call, version, params.data.clientInfo, capabilities);
   call.log({ method: "initialize", tool: null, error_code: null, session_id: sessionId });
-  const result = initializeResult({ version, instructions: INSTRUCTIONS });
+  const result = initializeResult({
+    version,
+    capabilities: serverCapabilities(directory, call.principal, "2025"),
+    instructions: instructionsFor(directory, call.principal),
+  });
   return {
+    kind: "body",
     status: 200,
     body: JSON.stringify(rpcResult(request.id, result)),
     headers: { [SESSION_HEADER]: sessionId },
@@ -98,6 +168,7 @@ async function openSession(
   call: McpRequest,
   protocolVersion: string,
   client: InitializeParams["clientInfo"],
+  capabilities: JsonObject,
 ): Promise<string> {
   const { env, config, principal, requestId } = call;
   for (let tries = 0; tries < OPEN_TRIES; tries++) {
@@ -109,6 +180,7 @@ async function openSession(
       protocolVersion,
       requestId,
       context: openContext(call.request, "2025", protocolVersion, client),
+      capabilities,
     });
     if (opened) return sessionId;
   }

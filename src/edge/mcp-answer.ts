@@ -3,8 +3,17 @@
  * What a request to `/mcp` is once it is authenticated, and what becomes of a
  * session's reply, in either era.
  */
+import * as z from "zod";
 import type { Config } from "../config.ts";
+import { sessionStub } from "../objects.ts";
 import type { CallLog, Reply } from "../session/state.ts";
+import {
+  STREAM_REQUEST_HEADER,
+  type StreamRequest,
+  type StreamWish,
+} from "../session/stream-request.ts";
+import { STREAM_KINDS, type StreamKind } from "../session/streams.ts";
+import { feedFromSocket, leave, openEventStream } from "./event-stream.ts";
 import type { Principal } from "./principal.ts";
 import { HttpRefusal } from "./refusal.ts";
 
@@ -19,14 +28,21 @@ export type McpRequest = {
   readonly requestId: string;
   /** Fills in what the request's log line says of the call. */
   readonly log: (call: CallLog & { session_id?: string }) => void;
+  /** Whether the caller's credential still holds, for a response that stays open. */
+  readonly stillAllowed: () => Promise<boolean>;
+  /** Lets work go on after the response. */
+  readonly waitUntil: (work: Promise<unknown>) => void;
 };
 
-/** What goes back to the client; no body for 202. */
-export type Answer = {
-  readonly status: 200 | 202 | 400;
-  readonly body: string | null;
-  readonly headers: Readonly<Record<string, string>>;
-};
+/** What goes back to the client: a body, none for 202, or a stream of a session. */
+export type Answer =
+  | {
+      readonly kind: "body";
+      readonly status: 200 | 202 | 400 | 404;
+      readonly body: string | null;
+      readonly headers: Readonly<Record<string, string>>;
+    }
+  | { readonly kind: "response"; readonly response: Response };
 
 /** A lost call of the session must be settled first, and cannot be yet. */
 export function unsettled(): HttpRefusal {
@@ -39,11 +55,23 @@ export function unsettled(): HttpRefusal {
 }
 
 /** What a session answered, or why it takes no call at the moment. Null when it is not the caller's. */
-export function answerOf(call: McpRequest, sessionId: string, reply: Reply): Answer | null {
+export async function answerOf(
+  call: McpRequest,
+  sessionId: string,
+  reply: Reply,
+  first: (stream: number) => string | null,
+): Promise<Answer | null> {
   switch (reply.kind) {
     case "reply":
       call.log({ ...reply.log, session_id: sessionId });
-      return { status: reply.status, body: reply.body, headers: {} };
+      return { kind: "body", status: reply.status, body: reply.body, headers: {} };
+    case "stream": {
+      call.log({ ...reply.log, session_id: sessionId });
+      const wish: StreamWish = { kind: "call", stream: reply.stream };
+      const opened = await openSessionStream(call, sessionId, wish);
+      if (!(opened instanceof Response)) return streamOf(call, opened, first(reply.stream), true);
+      throw opened.status === 503 ? tooManyStreams() : streamGone();
+    }
     case "unsettled":
       throw unsettled();
     case "overloaded":
@@ -60,7 +88,76 @@ export function answerOf(call: McpRequest, sessionId: string, reply: Reply): Ans
 }
 
 export function methodNotAllowed(): HttpRefusal {
-  return new HttpRefusal(405, "INVALID_ARGUMENT", "Use POST, or DELETE to end a session.", {
-    headers: { allow: "POST, DELETE" },
+  return new HttpRefusal(
+    405,
+    "INVALID_ARGUMENT",
+    "Use POST, GET for a session's stream, or DELETE to end a session.",
+    { headers: { allow: "POST, GET, DELETE" } },
+  );
+}
+
+/** Each stream of a session has a socket, and there is an end to those. */
+export function tooManyStreams(): HttpRefusal {
+  return new HttpRefusal(503, "OVERLOADED", "This session has as many open streams as it may have.", {
+    headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) },
   });
+}
+
+function streamGone(): HttpRefusal {
+  return new HttpRefusal(
+    503,
+    "OUTCOME_UNKNOWN",
+    "The answer's stream was lost with the session's object. The call may have been made: look before you repeat it.",
+  );
+}
+
+/** A stream of a session, on its way to this Worker. */
+export type SessionStream = {
+  readonly socket: WebSocket;
+  readonly stream: number;
+  readonly kind: StreamKind;
+};
+
+/** Asks a session's object for the socket of a stream; its answer where it gives none. */
+export async function openSessionStream(
+  call: McpRequest,
+  sessionId: string,
+  wish: StreamWish,
+): Promise<SessionStream | Response> {
+  const asked: StreamRequest = { principal: call.principal, wish };
+  const response = await sessionStub(call.env, sessionId).fetch("https://session/stream", {
+    headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: JSON.stringify(asked) },
+  });
+  const socket = response.webSocket;
+  if (socket === null) return response;
+  const { stream, kind } = streamHeadersSchema.parse(Object.fromEntries(response.headers));
+  return { socket, stream, kind };
+}
+
+const streamHeadersSchema = z
+  .object({ "x-stream": z.coerce.number(), "x-stream-kind": z.enum(STREAM_KINDS) })
+  .transform((headers) => ({ stream: headers["x-stream"], kind: headers["x-stream-kind"] }));
+
+/** The response that carries a session's stream. */
+export function streamOf(
+  call: McpRequest,
+  { socket }: SessionStream,
+  first: string | null,
+  isCall: boolean,
+  also: { readonly recheck?: () => Promise<void>; readonly onEnd?: () => void } = {},
+): Answer {
+  const stream = openEventStream({
+    first,
+    isCall,
+    recheck: async () => {
+      await also.recheck?.();
+      return call.stillAllowed();
+    },
+    onEnd: () => {
+      leave(socket);
+      also.onEnd?.();
+    },
+  });
+  feedFromSocket(socket, stream);
+  return { kind: "response", response: stream.response };
 }

@@ -24,6 +24,7 @@ export async function postMcp(call: McpRequest): Promise<Response> {
     if (error instanceof HttpRefusal) error.rpcId = idOf(payload);
     throw error;
   });
+  if (answer.kind === "response") return answer.response;
   if (answer.body === null) return new Response(null, { status: answer.status });
   return accept.prefer === "sse" && answer.status === 200
     ? new Response(sseEvent({ event: "message", data: answer.body }), {
@@ -36,7 +37,7 @@ export async function postMcp(call: McpRequest): Promise<Response> {
 }
 
 function answerPayload(call: McpRequest, payload: JsonValue): Promise<Answer> {
-  const era = eraOf(payload);
+  const era = eraOf(payload, call.request.headers.get("mcp-protocol-version"));
   return era.era === "2026" ? answer2026(call, payload, era.version) : answer2025(call, payload);
 }
 

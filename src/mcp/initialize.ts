@@ -23,17 +23,17 @@ export type InitializeParams = z.infer<typeof initializeParamsSchema>;
 /**
  * The `InitializeResult` of the gateway. `title` came with 2025-06-18; the
  * schema of 2025-03-26 lets members through that it does not know, so one shape
- * serves all. `tools` without `listChanged`, for the list does not change
- * within a session.
+ * serves all.
  */
 export function initializeResult(answer: {
   version: Version2025;
+  capabilities: JsonObject;
   instructions?: string;
 }): JsonObject {
-  const { version, instructions } = answer;
+  const { version, capabilities, instructions } = answer;
   return {
     protocolVersion: version,
-    capabilities: { tools: {} },
+    capabilities,
     serverInfo: { ...SERVER_INFO },
     ...(instructions === undefined ? {} : { instructions }),
   };

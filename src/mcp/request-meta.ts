@@ -4,19 +4,15 @@
  * per-request protocol fields).
  */
 import * as z from "zod";
-import type { JsonObject } from "./ijson.ts";
-
-const jsonObject = z.custom<JsonObject>(
-  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  "must be an object",
-);
+import { jsonObjectSchema } from "./json-object.ts";
 
 /** The required fields and the client's name; everything else is passed over. */
 export const requestMetaSchema = z.object(
   {
     "io.modelcontextprotocol/protocolVersion": z.string(),
-    "io.modelcontextprotocol/clientCapabilities": jsonObject,
-    "io.modelcontextprotocol/clientInfo": jsonObject.optional(),
+    "io.modelcontextprotocol/clientCapabilities": jsonObjectSchema,
+    "io.modelcontextprotocol/clientInfo": jsonObjectSchema.optional(),
+    "io.modelcontextprotocol/logLevel": z.string().optional(),
   },
   "must be an object",
 );

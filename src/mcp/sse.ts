@@ -38,6 +38,11 @@ export function sseEvent({ id, event, data, retry }: SseEvent): string {
   return `${text}\n`;
 }
 
+/** A comment, which clients pass over: it keeps a silent connection open. */
+export function sseComment(text: string): string {
+  return `: ${fieldValue("comment", text)}\n\n`;
+}
+
 function fieldValue(field: string, value: string): string {
   if (/[\r\n\0]/.test(value)) throw new TypeError(`A line break or NUL in an event's ${field}`);
   return value;

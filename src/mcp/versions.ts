@@ -19,7 +19,10 @@ export const PROTOCOL_VERSION_META_KEY = "io.modelcontextprotocol/protocolVersio
 
 const FIRST_2026 = "2026-07-28";
 
-export type Era = { era: "2025" } | { era: "2026"; version: string };
+export type Era =
+  | { era: "2025" }
+  /** `version` is null where only the header says which era it is. */
+  | { era: "2026"; version: string | null };
 
 export function isSupported2025(version: string): version is Version2025 {
   return VERSIONS_2025.some((supported) => supported === version);
@@ -36,15 +39,19 @@ export function supportsBatch(version: Version2025): boolean {
 }
 
 /**
- * The era of one message: 2026 when `params._meta` names 2026-07-28 or a later
- * date, supported or not. An earlier date, or what is no date, is 2025.
+ * The era of one message: 2026 when `params._meta` names a revision that is no
+ * date before 2026-07-28, supported or not, or when it names none and the
+ * `MCP-Protocol-Version` header names 2026-07-28 or a later date. Only requests
+ * of the 2026 era name a revision in `_meta`; an earlier date there is 2025.
  */
-export function eraOf(message: JsonValue): Era {
+export function eraOf(message: JsonValue, header: string | null = null): Era {
   const version = member(member(member(message, "params"), "_meta"), PROTOCOL_VERSION_META_KEY);
-  // ISO dates order as text does.
-  if (typeof version !== "string" || !isIsoDate(version) || version < FIRST_2026)
-    return { era: "2025" };
-  return { era: "2026", version };
+  if (typeof version === "string") {
+    // ISO dates order as text does.
+    return isIsoDate(version) && version < FIRST_2026 ? { era: "2025" } : { era: "2026", version };
+  }
+  const is2026 = header !== null && isIsoDate(header) && header >= FIRST_2026;
+  return is2026 ? { era: "2026", version: null } : { era: "2025" };
 }
 
 function member(value: JsonValue | undefined, key: string): JsonValue | undefined {

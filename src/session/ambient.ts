@@ -25,6 +25,7 @@ export function ambientOpening(principal: Principal, requestId: string): OpenInp
     protocolVersion: null,
     requestId,
     context: { era: "ambient", gateway: { version: VERSION } },
+    capabilities: {},
   };
 }
 

@@ -45,6 +45,8 @@ export type IntentNote = {
   readonly workspace_root: string | null;
   readonly plan_hash: string | null;
   readonly request_id: string;
+  /** The upstream that is called; nobody else can say how such a call ended. */
+  readonly upstream: string | null;
 };
 
 export class Ledger {

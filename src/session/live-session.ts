@@ -24,7 +24,11 @@ import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
 import type { SessionStore } from "./store.ts";
-import type { Bind, CallLedger, CallRuntime, Stateless } from "./tool-call.ts";
+import { ClientSide } from "./client-side.ts";
+import type { ListName } from "./stream-request.ts";
+import { Streams } from "./streams.ts";
+import type { Bind, CallLedger, CallRuntime, ClientNote, Stateless } from "./tool-call.ts";
+import { UpstreamSide } from "./upstream-side.ts";
 
 /** Unflushed records past which a session takes no more calls. */
 const MAX_UNFLUSHED = 100_000;
@@ -52,15 +56,19 @@ export class LiveSession {
   #inFlight = 0;
   #closing = false;
   readonly #idleWaiters: (() => void)[] = [];
+  readonly streams: Streams;
+  readonly client: ClientSide;
+  readonly upstreams: UpstreamSide;
 
   constructor(options: {
     env: Env;
     config: Config;
     store: SessionStore;
-    storage: DurableObjectStorage;
+    ctx: DurableObjectState;
     state: SessionState;
   }) {
-    const { env, config, store, storage, state } = options;
+    const { env, config, store, ctx, state } = options;
+    const { storage } = ctx;
     this.#env = env;
     this.#config = config;
     this.#store = store;
@@ -74,6 +82,15 @@ export class LiveSession {
       state: () => this.#state,
       sessionKey: key,
       auditArgs: config.auditArgs,
+    });
+    this.streams = new Streams(ctx);
+    this.client = new ClientSide(this.streams);
+    this.upstreams = new UpstreamSide({
+      env,
+      config,
+      sql: storage.sql,
+      client: this.client,
+      state: () => this.#state,
     });
     this.#lost = this.#openToolIntents();
     this.#unsegmented = store.textAfter(store.sink("segments").cursor);
@@ -163,6 +180,7 @@ export class LiveSession {
         workspace_root: entry.workspace_root ?? null,
         plan_hash: entry.plan_hash ?? null,
         request_id: entry.request_id,
+        upstream: null,
       }),
     );
   }
@@ -204,6 +222,8 @@ export class LiveSession {
   async close(reason: string, requestId: string): Promise<void> {
     if (this.ended) return;
     this.#closing = true;
+    this.client.cancelAll(reason);
+    this.upstreams.waiting.abandonAll(reason);
     try {
       while (this.#inFlight > 0) {
         await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
@@ -220,6 +240,8 @@ export class LiveSession {
     } finally {
       this.#closing = false;
     }
+    this.streams.closeAll();
+    void this.upstreams.close();
     this.#schedule.clear("idle");
     this.#schedule.set("archive", Date.now());
     this.#schedule.set("segments", Date.now());
@@ -310,6 +332,10 @@ export class LiveSession {
       ledger: this.#scheduledLedger,
       state: () => this.#state,
       bind: (to) => this.#bind(to),
+      remember: (change) => this.remember(change),
+      streams: this.streams,
+      client: this.client,
+      upstreams: this.upstreams,
       context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
     };
   }
@@ -371,6 +397,37 @@ export class LiveSession {
   #bind(bind: Bind): void {
     const roots = new Set([...this.#state.roots, bind.workspace_root]);
     this.#save({ ...this.#state, ...bind, roots: [...roots] });
+  }
+
+  /** Watches again the resources that an earlier life watched. */
+  async watchAgain(): Promise<void> {
+    if (this.ended) return;
+    try {
+      await this.upstreams.resume();
+    } catch (error) {
+      logEvent("error", "watch_failed", {
+        session_id: this.#state.session_id,
+        error: String(error),
+      });
+    }
+  }
+
+  /**
+   * Tells the client which lists have changed since it was last told. Without
+   * a version of its own the client has just come, and has seen nothing older.
+   */
+  noteDirectory(version: number, changed: readonly ListName[]): void {
+    const known = this.#state.directory_version;
+    if (known === version || this.ended) return;
+    this.remember({ directory_version: version });
+    if (known === null) return;
+    for (const list of changed) {
+      this.client.tell({ jsonrpc: "2.0", method: `notifications/${list}/list_changed` });
+    }
+  }
+
+  remember(change: ClientNote): void {
+    this.#save({ ...this.#state, ...change });
   }
 
   #save(state: SessionState): void {

@@ -16,7 +16,9 @@ import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
-import { dispatch } from "./dispatch.ts";
+import { relayable } from "./capabilities.ts";
+import { dispatch, type OnStream } from "./dispatch.ts";
+import { dispatch2026 } from "./dispatch-2026.ts";
 import type { Entry, Receipt } from "./ledger.ts";
 import { LiveSession } from "./live-session.ts";
 import type {
@@ -29,7 +31,15 @@ import type {
   StatelessCall,
 } from "./state.ts";
 import { SessionStore } from "./store.ts";
-import { callTool, type Stateless } from "./tool-call.ts";
+import {
+  changeSchema,
+  LISTS_CHANGED,
+  STREAM_REQUEST_HEADER,
+  type StreamWish,
+  streamRequestSchema,
+} from "./stream-request.ts";
+import { parseEventId, type Streams } from "./streams.ts";
+import type { Stateless } from "./tool-call.ts";
 
 const SESSION_KEY_BYTES = 32;
 const ALARM_RETRY_MS = 60_000;
@@ -55,6 +65,7 @@ export class SessionObject extends DurableObject<Env> {
       this.#loaded = state === null ? null : this.#live(state);
       // A lost alarm is set again by whatever wakes the object.
       this.#loaded?.rearm();
+      void this.#loaded?.watchAgain();
     }
     return this.#loaded;
   }
@@ -70,21 +81,27 @@ export class SessionObject extends DurableObject<Env> {
   async handle(call: Call): Promise<Reply> {
     const session = await this.#admit(call.principal, "2025");
     if (typeof session === "string") return { kind: session };
-    return this.#take(session, call.requestId, () => dispatch(session.runtime(), call));
+    return this.#take(session, call.requestId, (onStream) =>
+      dispatch(session.runtime(), call, onStream),
+    );
   }
 
-  /** Answers a `tools/call` of the 2026 era, on a session of its own or on the ambient one. */
+  /** Answers a request of the 2026 era, on a session of its own or on the ambient one. */
   async call(call: StatelessCall): Promise<Reply> {
     const session =
       call.ambient === null
         ? await this.#admit(call.principal, "2026")
         : this.#ambient(call.ambient);
     if (typeof session === "string") return { kind: session };
-    return this.#take(session, call.requestId, async () => {
+    return this.#take(session, call.requestId, async (onStream) => {
       const runtime = session.runtime(this.#stateless(call));
-      const answered = await callTool(runtime, call.request, call.principal, call.requestId);
-      return { kind: "reply", ...answered };
+      return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
     });
+  }
+
+  /** The client of a call of the 2026 era has left: the call ends as soon as it can. */
+  cancel(requestId: string): void {
+    this.#session?.client.cancel(requestId, "the client left");
   }
 
   /** Opens a session of the 2026 era with the two records of its `begin_session`. Null when the id is taken. */
@@ -109,6 +126,72 @@ export class SessionObject extends DurableObject<Env> {
     if (session?.state.era === "ambient") return "ambient";
     if (session === null || session.ended) return "absent";
     return (await this.#close(session, "ended by an operator", requestId)) ? "ended" : "unsettled";
+  }
+
+  // ── streams ─────────────────────────────────────────────────────────────
+
+  /**
+   * Gives a Worker the socket of a stream, for the session's owner: of a call
+   * that has become one, of a new GET stream, or of one that the client resumes.
+   */
+  override async fetch(request: Request): Promise<Response> {
+    const { principal, wish } = streamRequestSchema.parse(
+      JSON.parse(request.headers.get(STREAM_REQUEST_HEADER) ?? "null"),
+    );
+    const session = await this.#attending(principal, wish);
+    if (typeof session === "string") return new Response(session, { status: 404 });
+    const { streams } = session;
+    if (streams.full) return new Response("full", { status: 503 });
+    if (wish.kind === "resume") {
+      const place = parseEventId(wish.after);
+      if (place === null || !streams.resumable(place)) {
+        return new Response("gone", { status: 410 });
+      }
+      return attached(streams, place.stream, place.n);
+    }
+    if (wish.kind === "call") {
+      return streams.kindOf(wish.stream) === null
+        ? new Response("gone", { status: 410 })
+        : attached(streams, wish.stream, 0);
+    }
+    const stream = streams.open("get");
+    const response = attached(streams, stream, 0);
+    session.noteDirectory(wish.directory, LISTS_CHANGED);
+    return response;
+  }
+
+  override webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): void {
+    const session = this.#session;
+    if (session === null || typeof message !== "string") return;
+    if (message === "w") return session.streams.written(socket);
+    const { directory, changed } = changeSchema.parse(JSON.parse(message));
+    session.noteDirectory(directory, changed);
+  }
+
+  override webSocketClose(socket: WebSocket): void {
+    this.#leave(socket);
+  }
+
+  override webSocketError(socket: WebSocket): void {
+    this.#leave(socket);
+  }
+
+  /** In the 2026 era a call ends with the response that carries it. */
+  #leave(socket: WebSocket): void {
+    const session = this.#session;
+    const left = session?.streams.closed(socket) ?? null;
+    if (left !== null) session?.client.cancelStream(left, "the client left");
+  }
+
+  /** The session whose stream is asked for; that of a call may be of any era. */
+  async #attending(
+    principal: Principal,
+    wish: StreamWish,
+  ): Promise<LiveSession | "absent" | "foreign"> {
+    if (wish.kind !== "call") return this.#admit(principal, "2025");
+    const session = this.#session;
+    if (session === null) return "absent";
+    return session.owns(principal) ? session : "foreign";
   }
 
   // ── the ambient session ─────────────────────────────────────────────────
@@ -197,8 +280,15 @@ export class SessionObject extends DurableObject<Env> {
     });
   }
 
-  /** Runs a call on a session that was admitted: settled first, and not closed in the meantime. */
-  async #take(session: LiveSession, requestId: string, work: () => Promise<Reply>): Promise<Reply> {
+  /**
+   * Runs a call on a session that was admitted: settled first, and not closed in
+   * the meantime. The reply may come before the call is over, as a stream.
+   */
+  async #take(
+    session: LiveSession,
+    requestId: string,
+    work: (onStream: OnStream) => Promise<Reply>,
+  ): Promise<Reply> {
     if (session.overloaded) return { kind: "overloaded" };
     try {
       await session.settle();
@@ -208,7 +298,19 @@ export class SessionObject extends DurableObject<Env> {
     }
     // It may have been closed in the meantime; nothing is awaited from here to the call's count.
     if (!session.accepts(Date.now())) return { kind: "absent" };
-    return session.during(work);
+    return new Promise((resolve, reject) => {
+      let isStream = false;
+      const onStream: OnStream = (stream, log) => {
+        isStream = true;
+        resolve({ kind: "stream", stream, log });
+      };
+      session
+        .during(() => work(onStream))
+        .then(resolve, (error: unknown) => {
+          if (isStream) logEvent("error", "call_failed", { request_id: requestId, error: String(error) });
+          else reject(error);
+        });
+    });
   }
 
   #stateless(call: StatelessCall): Stateless {
@@ -226,6 +328,7 @@ export class SessionObject extends DurableObject<Env> {
             protocolVersion: call.protocolVersion,
             requestId,
             context: openContext,
+            capabilities: {},
           },
           bind,
           entry,
@@ -260,6 +363,9 @@ export class SessionObject extends DurableObject<Env> {
       roots: [],
       wrapped_key: wrapSessionKey(config.secretsKey, key, sessionId),
       ended_at: null,
+      client_capabilities: relayable(input.capabilities),
+      log_level: null,
+      directory_version: null,
     };
     const session = this.ctx.storage.transactionSync(() => {
       this.#store.create(state);
@@ -282,8 +388,18 @@ export class SessionObject extends DurableObject<Env> {
       env: this.env,
       config: requireConfig(this.env),
       store: this.#store,
-      storage: this.ctx.storage,
+      ctx: this.ctx,
       state,
     });
   }
+}
+
+/** The socket of a stream, from the event after one. */
+function attached(streams: Streams, stream: number, after: number): Response {
+  const kind = streams.kindOf(stream) ?? "get";
+  return new Response(null, {
+    status: 101,
+    webSocket: streams.attach(stream, after),
+    headers: { "x-stream": String(stream), "x-stream-kind": kind },
+  });
 }

@@ -10,13 +10,14 @@ import type { Settlement } from "../workspace/types.ts";
 import type { Entry, IntentNote, Ledger } from "./ledger.ts";
 import type { SessionState } from "./state.ts";
 
-const intentNoteSchema: z.ZodType<IntentNote> = z.object({
+const intentNoteSchema = z.object({
   event: z.string(),
   result_event: z.string(),
   tool: z.string().nullable(),
   workspace_root: z.string().nullable(),
   plan_hash: z.string().nullable(),
   request_id: z.string(),
+  upstream: z.string().nullable().default(null),
 });
 
 export function parseIntentNote(json: string): IntentNote {
@@ -28,7 +29,7 @@ export function parseIntentNote(json: string): IntentNote {
  * ran in the object. An admin change is made by the Worker, which still reports.
  */
 export function isLost(note: IntentNote): boolean {
-  return note.event === "tool_intent";
+  return note.event !== "admin";
 }
 
 /** Settles one open intent and appends its result. Throws when the Workspace cannot be asked. */
@@ -50,7 +51,9 @@ export async function askWorkspace(
   seq: number,
   note: IntentNote,
 ): Promise<Settlement | null> {
-  if (note.workspace_root === null || note.event !== "tool_intent") return null;
+  if (note.workspace_root === null || note.event !== "tool_intent" || note.upstream !== null) {
+    return null;
+  }
   const workspace = workspaceStub(env, state.tenant, note.workspace_root);
   return workspace.settle(state.session_id, seq);
 }

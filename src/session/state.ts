@@ -7,6 +7,7 @@ import * as z from "zod";
 import type { JsonObject } from "../audit/record.ts";
 import type { Principal } from "../edge/principal.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
+import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import type { Entry } from "./ledger.ts";
 
@@ -28,6 +29,12 @@ export const sessionStateSchema = z.object({
   /** The session's random key, wrapped under `SECRETS_KEY`. */
   wrapped_key: z.string(),
   ended_at: z.string().nullable(),
+  /** What the client of the 2025 era said that it can do, as far as the gateway relays it. */
+  client_capabilities: jsonObjectSchema.default({}),
+  /** The least severe log messages that the client of the 2025 era wants. */
+  log_level: z.string().nullable().default(null),
+  /** The version of the directory that the client was last told of. */
+  directory_version: z.number().nullable().default(null),
 });
 
 export type SessionState = z.infer<typeof sessionStateSchema>;
@@ -40,6 +47,8 @@ export type OpenInput = {
   readonly requestId: string;
   /** Client name and version, gateway version, colo: the context of `session_open`. */
   readonly context: JsonObject;
+  /** As the client declared them in `initialize`; empty in the other era. */
+  readonly capabilities: JsonObject;
 };
 
 /** A POST of the 2025 era: one message or a batch, parsed and checked at the edge. */
@@ -49,7 +58,7 @@ export type Call = {
   readonly requestId: string;
 };
 
-/** A `tools/call` of the 2026 era, its headers checked against its body. */
+/** A request of the 2026 era that a session answers, its headers checked against its body. */
 export type StatelessCall = {
   readonly principal: Principal;
   readonly request: RpcRequest;
@@ -58,6 +67,10 @@ export type StatelessCall = {
   readonly ambient: OpenInput | null;
   /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
   readonly handleRefused: boolean;
+  /** What the client declared with this request. */
+  readonly capabilities: JsonObject;
+  /** The least severe log messages that it asked for with it. */
+  readonly logLevel: string | null;
   /** The id of the session that `begin_session` opens. */
   readonly newSessionId: string;
   readonly protocolVersion: string;
@@ -79,10 +92,12 @@ export type Reply =
   /** A body to send as it is, or none for 202. */
   | {
       readonly kind: "reply";
-      readonly status: 200 | 202 | 400;
+      readonly status: 200 | 202 | 400 | 404;
       readonly body: string | null;
       readonly log: CallLog;
     }
+  /** The answer comes on a stream of the session: fetch it there. */
+  | { readonly kind: "stream"; readonly stream: number; readonly log: CallLog }
   /** Too many records wait for the sinks. */
   | { readonly kind: "overloaded" }
   /** An intent of an earlier life cannot be settled yet. */

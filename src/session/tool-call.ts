@@ -17,7 +17,10 @@ import { findTool } from "../tools/index.ts";
 import type { BuiltInTool, PreparedCall, ToolAnswer, ToolContext } from "../tools/tool.ts";
 import type { Entry, IntentNote, Ledger, Receipt } from "./ledger.ts";
 import { askWorkspace } from "./settle.ts";
+import type { ClientSide } from "./client-side.ts";
 import type { CallLog, SessionState } from "./state.ts";
+import type { Streams } from "./streams.ts";
+import type { UpstreamSide } from "./upstream-side.ts";
 
 /** The chain as a call sees it. */
 export type CallLedger = Pick<Ledger, "append" | "appendWith" | "intent" | "result">;
@@ -28,9 +31,14 @@ export type CallRuntime = {
   readonly ledger: CallLedger;
   readonly state: () => SessionState;
   readonly bind: (to: Bind) => void;
+  /** Changes what the session keeps of its client; for use in a ledger's transaction. */
+  readonly remember: (change: ClientNote) => void;
   readonly context: (caller: Principal, intentSeq: number | null) => ToolContext;
   /** How a call of the 2026 era differs; null in the 2025 era. */
   readonly stateless: Stateless | null;
+  readonly streams: Streams;
+  readonly client: ClientSide;
+  readonly upstreams: UpstreamSide;
 };
 
 /** 2026 era: the session is an argument, and `begin_session` opens another one. */
@@ -46,10 +54,13 @@ export type Stateless = {
 
 export type Bind = { readonly workspace_root: string; readonly plan_hash: string | null };
 
+/** What a session keeps of its client between two requests. */
+export type ClientNote = Partial<Pick<SessionState, "log_level" | "directory_version">>;
+
 export type Answered = {
   readonly body: string;
   readonly log: CallLog;
-  readonly status: 200 | 400;
+  readonly status: 200 | 400 | 404;
 };
 
 /** The argument that names a session in the 2026 era. */
@@ -198,6 +209,7 @@ async function effectCall(
     workspace_root: call.workspace_root,
     plan_hash: planHash,
     request_id: requestId,
+    upstream: null,
   };
   const intent = runtime.ledger.intent(
     {
@@ -356,15 +368,23 @@ function common(call: OneCall, planHash: string | null) {
   return { tool: tool.name, workspace_root, plan_hash: planHash, request_id: requestId };
 }
 
-/** Members in RFC 8785 order; a receipt is put together by hand, for every result has one. */
 function metaText({ runtime }: OneCall, receipt: Receipt, refusal: Refusal | null): string {
+  return `{${receiptMembers(runtime, receipt, refusal).join(",")}}`;
+}
+
+/** The gateway's own members of `_meta`, in RFC 8785 order; a receipt is put together by hand, for every result has one. */
+export function receiptMembers(
+  runtime: CallRuntime,
+  receipt: Receipt,
+  refusal: Refusal | null,
+): string[] {
   const { hash_chain, seq, session_id } = receipt;
   const members = [
     `"${RECEIPT_KEY}":{"hash_chain":"${hash_chain}","seq":${seq},"session_id":"${session_id}"}`,
   ];
   if (refusal !== null) members.unshift(`"${ERROR_KEY}":${canonicalJson(refusal)}`);
   if (runtime.stateless !== null) members.push(SERVER_INFO_MEMBER);
-  return `{${members.join(",")}}`;
+  return members;
 }
 
 function resultType({ runtime }: OneCall): ResultType {

@@ -3,7 +3,7 @@
  * The one table of built-in tools.
  */
 
-import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
+import type { JsonObject } from "../mcp/ijson.ts";
 import { readAuditLog, replayExecution, verifyWorkspaceIntegrity } from "./audit.ts";
 import { deleteFile, listFiles, readFile, writeFile } from "./files.ts";
 import { lintPlan, listPlans, readPlan, savePlan } from "./plans.ts";
@@ -31,38 +31,23 @@ export function findTool(name: string): BuiltInTool | null {
   return TOOLS.get(name) ?? null;
 }
 
-const listTexts = new Map<string, string>();
-
 /** How long a client of the 2026 era may keep a list, in ms. */
 export const LIST_TTL_MS = 60_000;
 
 /** The header that mirrors the handle: `Mcp-Param-Atlas-Session`. */
 export const HANDLE_HEADER = "Atlas-Session";
 
-/** The result of `tools/list` for a role, as text: what it may call, sorted by name. */
-export function toolListText(role: string, era: "2025" | "2026"): string {
-  const key = `${era} ${role}`;
-  const known = listTexts.get(key);
-  if (known !== undefined) return known;
-  const tools = [...TOOLS.values()]
+/** Every name that is taken: no upstream's tool may have it. */
+export const BUILT_IN_NAMES: ReadonlySet<string> = new Set(TOOLS.keys());
+
+/** The built-in tools that a role may call, as an era lists them. */
+export function builtInListings(role: string, era: "2025" | "2026"): JsonObject[] {
+  return [...TOOLS.values()]
     .filter((tool) => tool.roles.some((allowed) => allowed === role))
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .map((tool) =>
-      era === "2026" && tool.takesHandle ? withHandle(tool.listing()) : tool.listing(),
-    );
-  const text = JSON.stringify(
-    era === "2025"
-      ? { tools }
-      : {
-          _meta: { [SERVER_INFO_META_KEY]: SERVER_INFO },
-          resultType: "complete",
-          tools,
-          ttlMs: LIST_TTL_MS,
-          cacheScope: "private",
-        },
-  );
-  listTexts.set(key, text);
-  return text;
+    .map((tool) => {
+      const listing = tool.listing();
+      return { ...(era === "2026" && tool.takesHandle ? withHandle(listing) : listing) };
+    });
 }
 
 /** In the 2026 era the session is an argument, mirrored into a header so that the Worker can route by it. */

@@ -1,0 +1,386 @@
+/**
+ * @module
+ * The links of one owner, a session or a listener, to its upstreams. An owner
+ * never shares an upstream session with another: what an upstream remembers of
+ * one principal cannot reach the next.
+ *
+ * A session that the upstream has forgotten is initialised once more without
+ * the client noticing. A request that certainly did not run is tried again; one
+ * that may have run never is.
+ */
+import { canonicalJson } from "../audit/canonical.ts";
+import { sha256Hex } from "../audit/hash-node.ts";
+import type { JsonObject } from "../mcp/ijson.ts";
+import type { RpcNotification } from "../mcp/jsonrpc.ts";
+import { SERVER_INFO } from "../mcp/server-info.ts";
+import { CircuitBreaker } from "./breaker.ts";
+import { probeEra } from "./probe.ts";
+import type {
+  UpstreamEntry,
+  WireFailure,
+  WireHooks,
+  WireOutcome,
+  WireSession2025,
+  WireTarget,
+} from "./types.ts";
+import * as wire2025 from "./wire-2025.ts";
+import * as wire2026 from "./wire-2026.ts";
+
+/** Tries of a request that certainly did not run, the first included. */
+const MOST_TRIES = 3;
+/** Pause before the second try, doubled for the third, in ms; up to as much again is added at random. */
+const RETRY_MS = 150;
+/** How long an era that was learnt outside a refresh is remembered in the isolate, in ms. */
+const ERA_TTL_MS = 60_000;
+
+/** Where an owner keeps its upstream sessions across lives of its object. */
+export type SessionShelf = {
+  readonly load: (key: string) => WireSession2025 | null;
+  readonly save: (key: string, upstream: string, session: WireSession2025) => void;
+  readonly drop: (key: string) => void;
+  readonly all: () => readonly { key: string; upstream: string; session: WireSession2025 }[];
+};
+
+/** One request, in terms of neither era. */
+export type UpstreamRequest = {
+  readonly method: string;
+  /** Without `_meta`. */
+  readonly params: JsonObject;
+  /** The client's own keys of `_meta`, which pass through. */
+  readonly meta: JsonObject;
+  /** What the client can do, as far as this upstream may ask for it. */
+  readonly capabilities: JsonObject;
+  readonly logLevel: string | null;
+  readonly progressToken: string | null;
+  readonly paramHeaders: Readonly<Record<string, string>>;
+};
+
+const breaker = new CircuitBreaker();
+const learntEras = new Map<string, { era: "2025" | "2026"; until: number }>();
+
+export class UpstreamLinks {
+  readonly #target: (entry: UpstreamEntry) => WireTarget;
+  /** Null for an owner whose calls have upstream sessions of their own. */
+  readonly #shelf: SessionShelf | null;
+  readonly #opening = new Map<string, Promise<Opened>>();
+  /** The level that an upstream session was last told, by its key. */
+  readonly #levels = new Map<string, string>();
+
+  constructor(options: {
+    target: (entry: UpstreamEntry) => WireTarget;
+    shelf: SessionShelf | null;
+  }) {
+    this.#target = options.target;
+    this.#shelf = options.shelf;
+  }
+
+  /** Makes one request of an upstream. Never throws. */
+  async exchange(
+    entry: UpstreamEntry,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const { name } = entry.config;
+    for (let tries = 1; ; tries++) {
+      if (!breaker.admits(name, Date.now())) {
+        return failed("unreachable", "no", "its last calls all failed; it is left alone for a while");
+      }
+      const outcome = await this.#once(entry, request, hooks);
+      this.#note(name, outcome);
+      if (!mayTryAgain(outcome) || tries === MOST_TRIES || hooks.signal?.aborted) return outcome;
+      await pause(RETRY_MS * 2 ** (tries - 1) * (1 + Math.random()), hooks.signal);
+    }
+  }
+
+  /**
+   * Keeps a stream of the upstream open for what it tells outside a call, until
+   * the signal aborts. In the 2025 era the URIs are subscribed to first. `filter`
+   * is asked anew whenever the stream has to be opened again.
+   */
+  async watch(
+    entry: UpstreamEntry,
+    filter: () => WatchFilter,
+    capabilities: JsonObject,
+    hooks: {
+      readonly signal: AbortSignal;
+      readonly onNotification: (notification: RpcNotification) => void;
+    },
+  ): Promise<void> {
+    const wire: WireHooks = { timeoutMs: entry.config.timeout_ms, ...hooks };
+    for (let tries = 1; !hooks.signal.aborted; tries++) {
+      const era = await this.#eraOf(entry, wire);
+      if (era === "2026") {
+        const ended = await wire2026.listen(
+          this.#target(entry),
+          { ...filter() },
+          { clientInfo: SERVER_INFO, clientCapabilities: capabilities },
+          wire,
+        );
+        // It grants nothing, or does not know the question: asking again would not change that.
+        if (ended === null || ended.kind === "error") return;
+      } else if (era === "2025") {
+        if ((await this.#watch2025(entry, filter(), capabilities, wire)) === "none") return;
+      }
+      const ms = Math.min(WATCH_RETRY_MS * 2 ** Math.min(tries - 1, 10), MAX_WATCH_RETRY_MS);
+      await pause(ms * (1 + Math.random()), hooks.signal);
+    }
+  }
+
+  /** Says goodbye to every upstream session. Best effort. */
+  async close(entryOf: (upstream: string) => UpstreamEntry | null): Promise<void> {
+    const kept = this.#shelf?.all() ?? [];
+    await Promise.allSettled(
+      kept.map(async ({ key, upstream, session }) => {
+        this.#shelf?.drop(key);
+        const entry = entryOf(upstream);
+        if (entry !== null) await this.#goodbye(entry, session);
+      }),
+    );
+  }
+
+  async #once(
+    entry: UpstreamEntry,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const era = await this.#eraOf(entry, hooks);
+    if (typeof era !== "string") return { kind: "failed", failure: era };
+    return era === "2026"
+      ? this.#once2026(entry, request, hooks)
+      : this.#once2025(entry, request, hooks);
+  }
+
+  #once2026(
+    entry: UpstreamEntry,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const { progressToken, logLevel } = request;
+    return wire2026.request(
+      this.#target(entry),
+      request.method,
+      request.params,
+      {
+        clientInfo: SERVER_INFO,
+        clientCapabilities: request.capabilities,
+        meta: {
+          ...request.meta,
+          ...(progressToken === null ? {} : { progressToken }),
+          ...(logLevel === null ? {} : { "io.modelcontextprotocol/logLevel": logLevel }),
+        },
+        paramHeaders: request.paramHeaders,
+      },
+      hooks,
+    );
+  }
+
+  async #once2025(
+    entry: UpstreamEntry,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const key = sessionKey(entry, request.capabilities);
+    const opened = await this.#session(entry, key, request.capabilities, hooks);
+    if (!opened.ok) return opened.outcome;
+    try {
+      const outcome = await this.#request2025(entry, key, opened.session, request, hooks);
+      if (outcome.kind !== "failed" || outcome.failure.reason !== "session_lost") return outcome;
+      // The upstream has forgotten the session, and did not run the request: once more, on a new one.
+      this.#forget(key);
+      const again = await this.#session(entry, key, request.capabilities, hooks);
+      if (!again.ok) return again.outcome;
+      return await this.#request2025(entry, key, again.session, request, hooks);
+    } finally {
+      if (this.#shelf === null) void this.#goodbye(entry, opened.session);
+    }
+  }
+
+  async #request2025(
+    entry: UpstreamEntry,
+    key: string,
+    session: WireSession2025,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const target = this.#target(entry);
+    const { logLevel, progressToken } = request;
+    if (
+      logLevel !== null &&
+      session.capabilities.logging !== undefined &&
+      this.#levels.get(key) !== logLevel
+    ) {
+      const told = await wire2025.request(target, session, "logging/setLevel", { level: logLevel }, hooks);
+      if (told.kind === "failed" && told.failure.reason === "session_lost") return told;
+      if (this.#shelf !== null && told.kind === "result") this.#levels.set(key, logLevel);
+    }
+    const meta = { ...request.meta, ...(progressToken === null ? {} : { progressToken }) };
+    const params =
+      Object.keys(meta).length === 0 ? request.params : { ...request.params, _meta: meta };
+    return wire2025.request(target, session, request.method, params, hooks);
+  }
+
+  /** The owner's session with an upstream of the 2025 era, initialised if need be; one opening at a time. */
+  async #session(
+    entry: UpstreamEntry,
+    key: string,
+    capabilities: JsonObject,
+    hooks: WireHooks,
+  ): Promise<Opened> {
+    if (this.#shelf === null) return this.#open(entry, capabilities, hooks);
+    const kept = this.#shelf.load(key);
+    if (kept !== null) return { ok: true, session: kept };
+    const under = this.#opening.get(key);
+    if (under !== undefined) return under;
+    // Not with the hooks of the call that happens to be first: others wait for it too.
+    const opening = this.#open(entry, capabilities, { timeoutMs: hooks.timeoutMs }).then((opened) => {
+      if (opened.ok) this.#shelf?.save(key, entry.config.name, opened.session);
+      return opened;
+    });
+    this.#opening.set(key, opening);
+    try {
+      return await opening;
+    } finally {
+      this.#opening.delete(key);
+    }
+  }
+
+  async #open(
+    entry: UpstreamEntry,
+    capabilities: JsonObject,
+    hooks: WireHooks,
+  ): Promise<Opened> {
+    const { timeoutMs, signal } = hooks;
+    const opened = await wire2025.initialize(
+      this.#target(entry),
+      { clientInfo: SERVER_INFO, capabilities },
+      { timeoutMs, ...(signal === undefined ? {} : { signal }) },
+    );
+    if (opened.ok) return { ok: true, session: opened.session };
+    if ("error" in opened) {
+      return {
+        ok: false,
+        outcome: failed("refused", "no", `initialize: ${opened.error.code} ${opened.error.message}`),
+      };
+    }
+    // Whatever happened to initialize, the request itself was never sent.
+    return { ok: false, outcome: { kind: "failed", failure: { ...opened.failure, ran: "no" } } };
+  }
+
+  /** `none`: the upstream has no stream to watch, or it was ended. */
+  async #watch2025(
+    entry: UpstreamEntry,
+    filter: WatchFilter,
+    capabilities: JsonObject,
+    hooks: WireHooks,
+  ): Promise<"none" | "again"> {
+    const key = sessionKey(entry, capabilities);
+    const opened = await this.#session(entry, key, capabilities, hooks);
+    if (!opened.ok) return "again";
+    const target = this.#target(entry);
+    try {
+      for (const uri of filter.resourceSubscriptions ?? []) {
+        const told = await wire2025.request(
+          target,
+          opened.session,
+          "resources/subscribe",
+          { uri },
+          hooks,
+        );
+        if (told.kind === "failed" && told.failure.reason === "session_lost") {
+          this.#forget(key);
+          return "again";
+        }
+      }
+      const ended = await wire2025.listen(target, opened.session, hooks);
+      if (ended === null) return "none";
+      if (ended.reason === "session_lost") this.#forget(key);
+      return "again";
+    } finally {
+      if (this.#shelf === null) void this.#goodbye(entry, opened.session);
+    }
+  }
+
+  /** The era that a refresh found, else one found now: only an answer is remembered. */
+  async #eraOf(entry: UpstreamEntry, hooks: WireHooks): Promise<"2025" | "2026" | WireFailure> {
+    if (entry.era !== null) return entry.era;
+    const { name } = entry.config;
+    const learnt = learntEras.get(name);
+    if (learnt !== undefined && learnt.until > Date.now()) return learnt.era;
+    const target = this.#target(entry);
+    const probed = await probeEra(target, {
+      clientInfo: SERVER_INFO,
+      capabilities2025: {},
+      capabilities2026: {},
+      timeoutMs: hooks.timeoutMs,
+      ...(hooks.signal === undefined ? {} : { signal: hooks.signal }),
+    });
+    if (probed.era === null) return { ...probed.failure, ran: "no" };
+    if (probed.era === "2025") void this.#goodbye(entry, probed.session);
+    learntEras.set(name, { era: probed.era, until: Date.now() + ERA_TTL_MS });
+    return probed.era;
+  }
+
+  #forget(key: string): void {
+    this.#shelf?.drop(key);
+    this.#levels.delete(key);
+  }
+
+  async #goodbye(entry: UpstreamEntry, session: WireSession2025): Promise<void> {
+    if (session.sessionId === null) return;
+    await wire2025.close(this.#target(entry), session);
+  }
+
+  #note(name: string, outcome: WireOutcome): void {
+    if (outcome.kind !== "failed") return breaker.succeeded(name);
+    const { reason } = outcome.failure;
+    if (reason === "unreachable" || reason === "timeout") breaker.failed(name, Date.now());
+    else if (reason === "cancelled") breaker.gaveUp(name);
+    else breaker.succeeded(name);
+  }
+}
+
+/** What to be told of, in the words of `subscriptions/listen`. */
+export type WatchFilter = {
+  readonly toolsListChanged?: boolean;
+  readonly promptsListChanged?: boolean;
+  readonly resourcesListChanged?: boolean;
+  readonly resourceSubscriptions?: string[];
+};
+
+/** Pause before a watch that ended is begun again, in ms, doubled each time; up to as much again is added at random. */
+const WATCH_RETRY_MS = 1_000;
+const MAX_WATCH_RETRY_MS = 60_000;
+
+type Opened = { ok: true; session: WireSession2025 } | { ok: false; outcome: WireOutcome };
+
+/** One upstream session for each set of capabilities: what was declared at its start holds for its life. */
+function sessionKey(entry: UpstreamEntry, capabilities: JsonObject): string {
+  return `${entry.config.name} ${sha256Hex(canonicalJson(capabilities)).slice(0, 16)}`;
+}
+
+function mayTryAgain(outcome: WireOutcome): boolean {
+  if (outcome.kind !== "failed" || outcome.failure.ran !== "no") return false;
+  const { reason, httpStatus } = outcome.failure;
+  return reason === "unreachable" || (reason === "refused" && (httpStatus === 429 || httpStatus === 503));
+}
+
+function failed(
+  reason: WireFailure["reason"],
+  ran: WireFailure["ran"],
+  detail: string,
+): WireOutcome {
+  return { kind: "failed", failure: { reason, ran, detail, httpStatus: null } };
+}
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) return resolve();
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+    signal?.addEventListener("abort", done);
+  });
+}
