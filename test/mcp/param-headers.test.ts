@@ -117,7 +117,7 @@ describe("declaredHeaders", () => {
       schema({}, { anyOf: [inner] }),
       schema({}, { not: inner }),
       schema({}, { if: inner }),
-      schema({}, Object.fromEntries([["then", inner]])),
+      JSON.parse(`{"then":${JSON.stringify(inner)}}`),
       schema({}, { else: inner }),
       schema({}, { additionalProperties: annotated("A") }),
       schema({}, { patternProperties: { "^a": annotated("A") } }),
