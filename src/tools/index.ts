@@ -31,6 +31,11 @@ export function findTool(name: string): BuiltInTool | null {
   return TOOLS.get(name) ?? null;
 }
 
+/** The names that upstream tools cannot have. */
+export function builtInToolNames(): string[] {
+  return [...TOOLS.keys()];
+}
+
 const listTexts = new Map<string, string>();
 
 /** How long a client of the 2026 era may keep a list, in ms. */

@@ -9,6 +9,7 @@ import { REDACTED } from "../audit/redact.ts";
 import { openText, sealText } from "../crypto/aead.ts";
 import { tenantName } from "../edge/principal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { MCP_ROLES } from "../policy/roles.ts";
 import type { UpstreamConfig } from "./types.ts";
 
@@ -207,16 +208,17 @@ export const changeBody = z.strictObject({
 
 export type Registration = { readonly config: UpstreamConfig; readonly auth: UpstreamAuth };
 
-/** A registration with its defaults; a long name without a prefix of its own is refused with a message. */
-export function registrationOf(
-  body: z.output<typeof registrationBody>,
-): { ok: true; value: Registration } | { ok: false; message: string } {
+/** A registration with its defaults; a long name without a prefix of its own is refused. */
+export function registrationOf(body: z.output<typeof registrationBody>): Decision<Registration> {
   const { auth: given, prefix, ...rest } = body;
   const config = { ...rest, prefix: prefix ?? body.name };
   if (!fields.prefix.safeParse(config.prefix).success) {
-    return { ok: false, message: "prefix: must be given where the name is over 32 characters." };
+    return refuse(
+      "INVALID_ARGUMENT",
+      "prefix: must be given where the name is over 32 characters.",
+    );
   }
-  return { ok: true, value: { config, auth: supported(given) } };
+  return allow({ config, auth: supported(given) });
 }
 
 /** A registration with a change made to it. */

@@ -18,7 +18,7 @@ const KEY = new Uint8Array(32).fill(5);
 
 function registered(body: Record<string, unknown>) {
   const registration = registrationOf(registrationBody.parse({ name: "acme", url: URL_, ...body }));
-  if (!registration.ok) throw new Error(registration.message);
+  if (!registration.ok) throw new Error(registration.refusal.message);
   return registration.value;
 }
 
