@@ -4,7 +4,7 @@
  * Metadata): parts of the body mirrored into headers, so that whoever routes by
  * a header and whoever acts on the body decide about the same call.
  */
-import type { JsonValue } from "./ijson.ts";
+import type { JsonObject, JsonValue } from "./ijson.ts";
 import type { RpcRequest } from "./jsonrpc.ts";
 
 const SENTINEL_START = "=?base64?";
@@ -36,6 +36,26 @@ export function decodeHeaderValue(value: string): string | null {
   } catch {
     return null;
   }
+}
+
+/**
+ * The value as a header can carry it: as it stands where that is safe, else in
+ * the Base64 sentinel. So is the empty string, for empty fields get lost on the
+ * way. Half a surrogate pair has no UTF-8 form and becomes U+FFFD.
+ */
+export function encodeHeaderValue(value: string): string {
+  const looksEncoded = value.startsWith(SENTINEL_START) && value.endsWith(SENTINEL_END);
+  if (PLAIN.test(value) && !/^$|^[\t ]|[\t ]$/.test(value) && !looksEncoded) return value;
+  const bytes = new TextEncoder().encode(value);
+  const chars = Array.from(bytes, (byte) => String.fromCharCode(byte));
+  return `${SENTINEL_START}${btoa(chars.join(""))}${SENTINEL_END}`;
+}
+
+/** The value of `Mcp-Name` for a request, encoded; null for a method that has none. */
+export function nameHeader(method: string, params: JsonObject | undefined): string | null {
+  const member = NAMED_BY[method];
+  const name = member === undefined ? undefined : params?.[member];
+  return typeof name === "string" ? encodeHeaderValue(name) : null;
 }
 
 /**

@@ -65,6 +65,11 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 export function parseIJson(bytes: Uint8Array): ParsedIJson {
   const text = decodeUtf8(bytes);
   if (text === null) return refused("syntax", "The body is not valid UTF-8.");
+  return parseIJsonText(text);
+}
+
+/** The same for text that was decoded already. */
+export function parseIJsonText(text: string): ParsedIJson {
   const scanned = scan(text);
   if (scanned?.kind === "too_deep") return scanned;
   const parsed = parseJson(text);

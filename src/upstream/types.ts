@@ -127,8 +127,12 @@ export type WireHooks = {
   readonly signal?: AbortSignal;
   /** A notification that belongs to this request, or, on a listening stream, any. */
   readonly onNotification?: (notification: RpcNotification) => void;
-  /** 2025 era: a request of the upstream to the client. Without it, −32601. */
-  readonly onRequest?: (request: RpcRequest) => Promise<ClientAnswer>;
+  /**
+   * 2025 era: a request of the upstream to the client. Without it, −32601.
+   * `signal` aborts when nobody waits for the answer any more: the upstream
+   * cancelled its request, or the exchange that it belongs to is over.
+   */
+  readonly onRequest?: (request: RpcRequest, signal: AbortSignal) => Promise<ClientAnswer>;
 };
 
 /** A session with an upstream of the 2025 era: kept between two requests, across lives of its holder. */
