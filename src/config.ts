@@ -103,6 +103,10 @@ const schema = z.object({
   JURISDICTION: z.enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"').optional(),
   ALLOWED_ORIGINS: origins.prefault(""),
   KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
+  ALLOW_PRIVATE_UPSTREAMS: z
+    .enum(["true", "false"], 'must be "true" or "false"')
+    .prefault("false")
+    .transform((value) => value === "true"),
   ADMIN_TOKEN: z
     .string("is missing: it must be a secret of at least 32 characters")
     .min(32, "must have at least 32 characters"),
@@ -122,6 +126,8 @@ export type Config = {
   readonly jurisdiction: "eu" | "us" | "fedramp" | null;
   readonly allowedOrigins: readonly string[];
   readonly keyLifetimeDays: number;
+  /** Whether upstreams may be on loopback, private or link-local addresses, and on plain http. */
+  readonly allowPrivateUpstreams: boolean;
   readonly adminToken: string;
   readonly secretsKey: Uint8Array;
   /** The key under which session ids are minted, derived from `secretsKey`. */
@@ -164,6 +170,7 @@ export function parseConfig(env: object): ConfigResult {
       jurisdiction: value.JURISDICTION ?? null,
       allowedOrigins: value.ALLOWED_ORIGINS,
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
+      allowPrivateUpstreams: value.ALLOW_PRIVATE_UPSTREAMS,
       adminToken: value.ADMIN_TOKEN,
       secretsKey: value.SECRETS_KEY,
       sessionIdKey: hmacSha256(value.SECRETS_KEY, "atlas-gate/session-id/v1"),

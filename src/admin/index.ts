@@ -19,6 +19,16 @@ import { openApiDocument } from "./openapi.ts";
 import { approvePlan, listPlans, revokePlan, showPlan } from "./plans.ts";
 import type { AdminRoute } from "./route.ts";
 import { endSession, listSessions } from "./sessions.ts";
+import {
+  approveTool,
+  changeUpstream,
+  createUpstream,
+  listDefinitions,
+  listUpstreams,
+  refresh,
+  removeUpstream,
+  showUpstream,
+} from "./upstreams.ts";
 
 const ROUTES: readonly AdminRoute[] = [
   createKey,
@@ -36,6 +46,14 @@ const ROUTES: readonly AdminRoute[] = [
   revokePlan,
   fileVersions,
   fileContent,
+  listUpstreams,
+  createUpstream,
+  showUpstream,
+  changeUpstream,
+  removeUpstream,
+  refresh,
+  listDefinitions,
+  approveTool,
 ];
 
 /** The router below `/admin`. */

@@ -12,6 +12,7 @@ import { checkWorkspaceRoot } from "../policy/paths.ts";
 import { PLAN_STATES } from "../policy/plan.ts";
 import { recordChange } from "../session/ambient.ts";
 import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
+import { directoryOf, forgetDirectory } from "../upstream/directory.ts";
 import type { PlanDetail, PlanSummary } from "../workspace/types.ts";
 import { type AdminCall, defineRoute, nextCursor, pageQuery, tenantName, unwrap } from "./route.ts";
 
@@ -120,10 +121,12 @@ export const approvePlan = defineRoute({
   params: hashParams,
   body: decisionBody,
   answer: detail,
-  run: (call) =>
-    decide(call, "plan.approve", (workspace, root) =>
-      workspace.approve(root, call.params.hash, call.operator.id, call.body.reason ?? null),
-    ),
+  run: async (call) => {
+    const pins = await upstreamPins(call.env, call.body.tenant ?? call.operator.tenant);
+    return decide(call, "plan.approve", (workspace, root) =>
+      workspace.approve(root, call.params.hash, call.operator.id, call.body.reason ?? null, pins),
+    );
+  },
 });
 
 export const revokePlan = defineRoute({
@@ -172,6 +175,15 @@ async function decide(
         : { result: "error", error_code: outcome.refusal.code, context },
   );
   return shown(unwrap(decided), tenant);
+}
+
+/**
+ * Pins of the upstream tools that a plan of the tenant may name, as they are
+ * approved now: the operator may have approved a tool a moment ago, elsewhere.
+ */
+async function upstreamPins(env: Env, tenant: string): Promise<Record<string, string>> {
+  forgetDirectory();
+  return (await directoryOf(env)).pins(tenant);
 }
 
 /** The plan as JSON text goes into the answer as it is stored. */

@@ -27,7 +27,7 @@ export type AdminCall<Params, Query, Body> = {
 };
 
 export type AdminRoute = {
-  readonly method: "get" | "post" | "delete";
+  readonly method: "get" | "post" | "patch" | "delete";
   /** In Hono's form, below `/admin`. */
   readonly path: string;
   readonly summary: string;
@@ -147,6 +147,4 @@ export function placeOf(cursor: string | undefined, form: RegExp): RegExpExecArr
 
 export const nextCursor = z.string().nullable();
 
-export const tenantName = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "must be 1 to 64 letters, digits, dots, dashes");
+export { tenantName } from "../edge/principal.ts";

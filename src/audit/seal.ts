@@ -6,15 +6,12 @@
  *
  * Runs in Workers and Node (`node:crypto`), synchronously.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import { NONCE_BYTES, openBytes, purposeKey, sealBytes } from "../crypto/aead.ts";
 import { hmacSha256 } from "./hash-node.ts";
 import { isJsonObject, type JsonValue } from "./json.ts";
 import { composeLine, parseCanonical, type StoredRecord } from "./record.ts";
 
-const CIPHER = "aes-256-gcm";
 const KEY_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
 
 /** The key of a session's `args_hash` and `result_hash`: HMAC-SHA-256(session key, "hash"). */
 export function deriveHashKey(sessionKey: Uint8Array): Uint8Array {
@@ -40,7 +37,7 @@ export function wrapSessionKey(
   sessionId: string,
 ): string {
   if (sessionKey.length !== KEY_BYTES) throw new RangeError("A session key has 32 bytes");
-  return encrypt(wrappingKey(secretsKey), randomBytes(NONCE_BYTES), sessionKey, sessionId);
+  return sealBytes(wrappingKey(secretsKey), sessionKey, sessionId);
 }
 
 /**
@@ -53,12 +50,12 @@ export function unwrapSessionKey(
   wrapped: string,
   sessionId: string,
 ): Uint8Array {
-  return decrypt(wrappingKey(secretsKey), wrapped, sessionId);
+  return openBytes(wrappingKey(secretsKey), wrapped, sessionId);
 }
 
 /** A key of its own for this use: `SECRETS_KEY` serves others too. */
 function wrappingKey(secretsKey: Uint8Array): Uint8Array {
-  return hmacSha256(secretsKey, "atlas-gate/session-key/v1");
+  return purposeKey(secretsKey, "session-key");
 }
 
 /**
@@ -74,7 +71,7 @@ export function sealArgs(sealKey: Uint8Array, stored: StoredRecord): string {
   const nonce = hmacSha256(sealKey, stored.hash_chain).subarray(0, NONCE_BYTES);
   const salt = stored.salt === null ? "null" : `"${stored.salt}"`;
   const text = `{"args":${stored.args ?? "null"},"salt":${salt}}`;
-  return encrypt(sealKey, nonce, new TextEncoder().encode(text), "");
+  return sealBytes(sealKey, new TextEncoder().encode(text), "", nonce);
 }
 
 /**
@@ -86,7 +83,7 @@ export function openSealed(
   sealKey: Uint8Array,
   sealed: string,
 ): { args: JsonValue; salt: string | null } {
-  const text = new TextDecoder().decode(decrypt(sealKey, sealed, ""));
+  const text = new TextDecoder().decode(openBytes(sealKey, sealed, ""));
   const parsed = parseCanonical(text);
   if (parsed.ok && parsed.canonical && isJsonObject(parsed.value)) {
     const { args, salt, ...others } = parsed.value;
@@ -107,25 +104,4 @@ export function openSealed(
  */
 export function segmentLine(sealKey: Uint8Array, stored: StoredRecord): string {
   return composeLine(stored, `"sealed":"${sealArgs(sealKey, stored)}"`);
-}
-
-function encrypt(key: Uint8Array, nonce: Uint8Array, plain: Uint8Array, aad: string): string {
-  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(new TextEncoder().encode(aad));
-  const body = [cipher.update(plain), cipher.final()];
-  return Buffer.concat([nonce, ...body, cipher.getAuthTag()]).toString("base64");
-}
-
-function decrypt(key: Uint8Array, text: string, aad: string): Uint8Array {
-  const bytes = Buffer.from(text, "base64");
-  // Buffer skips what is not base64; only the one exact text of these bytes is taken.
-  if (bytes.toString("base64") !== text) throw new Error("Loose base64");
-  if (bytes.length < NONCE_BYTES + TAG_BYTES) throw new Error("Too short to be sealed");
-  const decipher = createDecipheriv(CIPHER, key, bytes.subarray(0, NONCE_BYTES), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(new TextEncoder().encode(aad));
-  decipher.setAuthTag(bytes.subarray(-TAG_BYTES));
-  const plain = decipher.update(bytes.subarray(NONCE_BYTES, -TAG_BYTES));
-  return new Uint8Array(Buffer.concat([plain, decipher.final()]));
 }

@@ -1,7 +1,7 @@
 /**
  * @module
  * The D1 database: the relational archive of records and sessions, the API
- * keys, and what a deployment must remember about itself. `drizzle-kit`
+ * keys, the registry of upstreams, and what a deployment must remember about itself. `drizzle-kit`
  * generates `migrations/d1` from this file.
  */
 import { sql } from "drizzle-orm";
@@ -111,4 +111,61 @@ export const workspaces = sqliteTable(
 export const deployment = sqliteTable("deployment", {
   key: text().primaryKey(),
   value: text().notNull(),
+});
+
+/** Upstreams: how each was registered, and what its last refresh found out about it. */
+export const upstreams = sqliteTable("upstreams", {
+  name: text().primaryKey(),
+  /** New with every change of the registration: a refresh that began before one is not written after it. */
+  revision: text().notNull(),
+  /** JSON of the registration, without its credentials. */
+  config: text().notNull(),
+  /** Credentials, sealed; the name is authenticated with them. */
+  auth: text().notNull(),
+  created_at: text().notNull(),
+  created_by: text().notNull(),
+  updated_at: text().notNull(),
+  /** Of the last refresh that went well; null while none did. */
+  era: text(),
+  protocol_version: text(),
+  capabilities: text().notNull(),
+  server_info: text(),
+  ttl_ms: integer(),
+  /** JSON array, as the upstream listed them, bounded. */
+  resources: text().notNull(),
+  /** JSON array of what was found and left out, each with the reason. */
+  left_out: text().notNull(),
+  refreshed_at: text(),
+  /** Of the last refresh, however it went; `failure` is for the operator. */
+  checked_at: text(),
+  failure: text(),
+});
+
+/** What upstreams offer, each in the copy that an operator approved and the one last seen. */
+export const upstreamDefinitions = sqliteTable(
+  "upstream_definitions",
+  {
+    upstream: text().notNull(),
+    /** tool, prompt, resource_template or instructions. */
+    kind: text().notNull(),
+    name: text().notNull(),
+    /** pending, approved, changed or gone: which of the two copies there are, and whether they are the same. */
+    status: text().notNull(),
+    /** Whether an operator marked it as reading only. */
+    reads: integer({ mode: "boolean" }).notNull(),
+    approved: text(),
+    approved_pin: text(),
+    approved_by: text(),
+    approved_at: text(),
+    observed: text(),
+    observed_pin: text(),
+    observed_at: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.upstream, table.kind, table.name] })],
+);
+
+/** One row: the version of all that clients can see of upstreams, counted up with every change of it. */
+export const directoryVersion = sqliteTable("directory_version", {
+  id: integer().primaryKey(),
+  version: integer().notNull(),
 });

@@ -44,7 +44,9 @@ export function watchDirectory(
     const next = await directoryOf(env);
     if (isStopped || next.version === current.version) return;
     const changed = LISTS_CHANGED.filter((list) =>
-      METHODS[list].some((method) => textOf(current, principal, method) !== textOf(next, principal, method)),
+      METHODS[list].some(
+        (method) => textOf(current, principal, method) !== textOf(next, principal, method),
+      ),
     );
     current = next;
     onChange(next.version, changed);

@@ -5,6 +5,7 @@
  * comes from the tenant's hub and, for resources, from a Listener object.
  */
 import * as z from "zod";
+import { LISTEN_HEADER, type ListenWish } from "../hub/listener-object.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import { INVALID_PARAMS } from "../mcp/jsonrpc.ts";
@@ -12,7 +13,6 @@ import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
 import { sseEvent } from "../mcp/sse.ts";
 import { listenerStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
-import { LISTEN_HEADER, type ListenWish } from "../hub/listener-object.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { relayable } from "../session/capabilities.ts";
 import type { ListName } from "../session/stream-request.ts";
@@ -141,7 +141,7 @@ function listenForResources(
       });
       const opened = response.webSocket;
       if (opened === null) throw new Error(`the listener answered ${response.status}`);
-      opened.addEventListener("message", ({ data }) => {
+      opened.addEventListener("message", ({ data }: MessageEvent) => {
         if (typeof data === "string") onUpdated(data);
       });
       opened.addEventListener("close", again);

@@ -12,9 +12,9 @@ import {
   initializeParamsSchema,
   initializeResult,
 } from "../mcp/initialize.ts";
+import { jsonObjectSchema } from "../mcp/json-object.ts";
 import { classifyMessage, INVALID_PARAMS, type RpcRequest, rpcResult } from "../mcp/jsonrpc.ts";
 import { acceptsEventStream } from "../mcp/negotiate.ts";
-import { jsonObjectSchema } from "../mcp/json-object.ts";
 import { sseEvent } from "../mcp/sse.ts";
 import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";

@@ -122,7 +122,7 @@ async function listed(call: McpRequest, request: RpcRequest, method: ListMethod)
  * names, or else to the caller's ambient session.
  */
 async function toSession(call: McpRequest, request: RpcRequest, said: Said): Promise<Answer> {
-  const { env, config, principal, requestId } = call;
+  const { config, principal, requestId } = call;
   const handle = await handleOf(call, request);
   const base: Omit<StatelessCall, "ambient" | "handleRefused"> = {
     principal,
@@ -190,7 +190,8 @@ async function handleOf(call: McpRequest, request: RpcRequest): Promise<string |
   const given = args === undefined ? {} : args;
   if (typeof given !== "object" || given === null || Array.isArray(given)) return null;
   const tool = findTool(name);
-  if (tool !== null) return tool.takesHandle ? mirroredHandle(headers, given[HANDLE_ARGUMENT]) : null;
+  if (tool !== null)
+    return tool.takesHandle ? mirroredHandle(headers, given[HANDLE_ARGUMENT]) : null;
   const found = (await directoryOf(call.env)).tool(call.principal, name);
   if (found === null) return null;
   const schema = jsonObjectSchema.safeParse(found.definition.definition.inputSchema);
@@ -199,9 +200,7 @@ async function handleOf(call: McpRequest, request: RpcRequest): Promise<string |
     const mismatch = paramHeadersMismatch(headers, declared.headers, given);
     if (mismatch !== null) throw badRequest(HEADER_MISMATCH, mismatch);
   }
-  return found.entry.config.session_param
-    ? mirroredHandle(headers, given[SESSION_ARGUMENT])
-    : null;
+  return found.entry.config.session_param ? mirroredHandle(headers, given[SESSION_ARGUMENT]) : null;
 }
 
 function mirroredHandle(headers: Headers, handle: JsonValue | undefined): string | null {

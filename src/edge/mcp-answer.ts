@@ -98,9 +98,14 @@ export function methodNotAllowed(): HttpRefusal {
 
 /** Each stream of a session has a socket, and there is an end to those. */
 export function tooManyStreams(): HttpRefusal {
-  return new HttpRefusal(503, "OVERLOADED", "This session has as many open streams as it may have.", {
-    headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) },
-  });
+  return new HttpRefusal(
+    503,
+    "OVERLOADED",
+    "This session has as many open streams as it may have.",
+    {
+      headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) },
+    },
+  );
 }
 
 function streamGone(): HttpRefusal {

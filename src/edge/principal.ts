@@ -19,3 +19,7 @@ export const principalSchema = z.object({
 });
 
 export type Principal = z.infer<typeof principalSchema>;
+
+export const tenantName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "must be 1 to 64 letters, digits, dots, dashes");

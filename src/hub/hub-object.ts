@@ -18,7 +18,7 @@ import { refreshAndAnnounce } from "../upstream/announce.ts";
 import { directoryOf, forgetDirectory } from "../upstream/directory.ts";
 import { UpstreamLinks } from "../upstream/links.ts";
 import { memoryShelf } from "../upstream/memory-shelf.ts";
-import { targetOf } from "../upstream/target.ts";
+import { targetOfEntry } from "../upstream/target.ts";
 import type { UpstreamEntry } from "../upstream/types.ts";
 
 const TENANT_HEADER = "x-tenant";
@@ -88,7 +88,7 @@ export class HubObject extends DurableObject<Env> {
     const aborter = new AbortController();
     const config = requireConfig(this.env);
     this.#links ??= new UpstreamLinks({
-      target: (upstream) => targetOf(config, upstream),
+      target: (upstream) => targetOfEntry(config, upstream),
       shelf: memoryShelf(),
     });
     this.#watches.set(name, { revision: revisionOf(entry), aborter });
@@ -98,14 +98,19 @@ export class HubObject extends DurableObject<Env> {
       resourcesListChanged: true,
     };
     void this.#links
-      .watch(entry, () => filter, {}, {
-        signal: aborter.signal,
-        onNotification: ({ method }) => {
-          if (method.endsWith("/list_changed")) {
-            this.ctx.waitUntil(refreshAndAnnounce(this.env, config, name));
-          }
+      .watch(
+        entry,
+        () => filter,
+        {},
+        {
+          signal: aborter.signal,
+          onNotification: ({ method }) => {
+            if (method.endsWith("/list_changed")) {
+              this.ctx.waitUntil(refreshAndAnnounce(this.env, config, name));
+            }
+          },
         },
-      })
+      )
       .catch((error: unknown) =>
         logEvent("error", "hub_watch_failed", { upstream: name, error: String(error) }),
       );
@@ -126,7 +131,9 @@ export class HubObject extends DurableObject<Env> {
 function tellsOfLists({ capabilities }: UpstreamEntry): boolean {
   return ["tools", "prompts", "resources"].some((name) => {
     const own = capabilities[name];
-    return typeof own === "object" && own !== null && !Array.isArray(own) && own.listChanged === true;
+    return (
+      typeof own === "object" && own !== null && !Array.isArray(own) && own.listChanged === true
+    );
   });
 }
 

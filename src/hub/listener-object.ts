@@ -18,7 +18,7 @@ import { refreshAndAnnounce } from "../upstream/announce.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { UpstreamLinks } from "../upstream/links.ts";
 import { memoryShelf } from "../upstream/memory-shelf.ts";
-import { targetOf } from "../upstream/target.ts";
+import { targetOfEntry } from "../upstream/target.ts";
 
 /** Where the Worker writes what it wants: an upgrade has no body. */
 export const LISTEN_HEADER = "x-listen";
@@ -49,26 +49,35 @@ export class ListenerObject extends DurableObject<Env> {
     const config = requireConfig(this.env);
     const directory = await directoryOf(this.env);
     const links = new UpstreamLinks({
-      target: (upstream) => targetOf(config, upstream),
+      target: (upstream) => targetOfEntry(config, upstream),
       shelf: memoryShelf(),
     });
     const byUpstream = Map.groupBy(wish.uris, (uri) => directory.ownerOf(principal, uri));
     for (const [entry, uris] of byUpstream) {
       if (entry === null) continue;
       links
-        .watch(entry, () => ({ resourceSubscriptions: uris }), declaredTo(entry.config, capabilities), {
-          signal,
-          onNotification: ({ method, params }) => {
-            if (method === "notifications/resources/updated") {
-              const uri = params?.uri;
-              if (typeof uri === "string" && uris.includes(uri) && socket.readyState === WebSocket.OPEN) {
-                socket.send(uri);
+        .watch(
+          entry,
+          () => ({ resourceSubscriptions: uris }),
+          declaredTo(entry.config, capabilities),
+          {
+            signal,
+            onNotification: ({ method, params }) => {
+              if (method === "notifications/resources/updated") {
+                const uri = params?.uri;
+                if (
+                  typeof uri === "string" &&
+                  uris.includes(uri) &&
+                  socket.readyState === WebSocket.OPEN
+                ) {
+                  socket.send(uri);
+                }
+              } else if (method.endsWith("/list_changed")) {
+                this.ctx.waitUntil(refreshAndAnnounce(this.env, config, entry.config.name));
               }
-            } else if (method.endsWith("/list_changed")) {
-              this.ctx.waitUntil(refreshAndAnnounce(this.env, config, entry.config.name));
-            }
+            },
           },
-        })
+        )
         .catch((error: unknown) =>
           logEvent("error", "listen_failed", {
             upstream: entry.config.name,

@@ -42,6 +42,13 @@ export type PlannedCall = {
   readonly path: string | null;
 };
 
+export type PlannedUpstreamCall = PlannedCall & {
+  /** Of the tool's definition that the call is made by. */
+  readonly pin: string;
+  /** Pins that the plan's approval keeps, by the tool's name in the plan. */
+  readonly pins: ReadonlyMap<string, string>;
+};
+
 /** Who approved the plan that a call runs under, and when: every record of the call names them. */
 export type Approved = { readonly approval: { readonly by: string; readonly at: string } };
 
@@ -98,6 +105,20 @@ export function decidePlannedCall(call: PlannedCall): Decision<Approved> {
   return outside === null
     ? allow({ approval: { by, at } })
     : refuse("PLAN_SCOPE_VIOLATION", outside);
+}
+
+/**
+ * Decides a call of an upstream tool: as any planned call, and then by the pin.
+ * An operator approved the plan for the tool as it was defined then; another
+ * definition is another tool.
+ */
+export function decideUpstreamCall(call: PlannedUpstreamCall): Decision<Approved> {
+  const decided = decidePlannedCall(call);
+  if (!decided.ok || call.pins.get(call.tool) === call.pin) return decided;
+  return refuse(
+    "PLAN_NOT_APPROVED",
+    `The tool ${call.tool} changed since the plan was approved, or was not there yet. Have the plan approved again.`,
+  );
 }
 
 /** Decides a read: it needs no plan, but what a bound plan forbids is not read either. */

@@ -7,7 +7,7 @@
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RequestId, RpcNotification, RpcResponse } from "../mcp/jsonrpc.ts";
 import type { ClientAnswer } from "../upstream/types.ts";
-import type { Streams, StreamKind } from "./streams.ts";
+import type { StreamKind, Streams } from "./streams.ts";
 
 /** How one call reaches its client while it is under way. */
 export type Channel = {
@@ -154,7 +154,9 @@ export class ClientSide {
         signal.removeEventListener("abort", abort);
         resolve(answer);
       });
-      send(JSON.stringify({ jsonrpc: "2.0", id, method, ...(params === undefined ? {} : { params }) }));
+      send(
+        JSON.stringify({ jsonrpc: "2.0", id, method, ...(params === undefined ? {} : { params }) }),
+      );
     });
   }
 }

@@ -5,8 +5,8 @@
  */
 import { MAX_TOOL_UNITS } from "../audit/record.ts";
 import { findTool } from "../tools/index.ts";
-import type { OnStream } from "./dispatch.ts";
 import { relayable } from "./capabilities.ts";
+import type { OnStream } from "./dispatch.ts";
 import { answerOutward, onChannel } from "./outward.ts";
 import { attemptedName, isRelayed } from "./routes.ts";
 import type { StatelessCall } from "./state.ts";
@@ -21,7 +21,8 @@ export async function dispatch2026(
   const { request, principal, requestId } = call;
   const { method, params = {} } = request;
   const { name } = params;
-  const isBuiltIn = method === "tools/call" && (typeof name !== "string" || findTool(name) !== null);
+  const isBuiltIn =
+    method === "tools/call" && (typeof name !== "string" || findTool(name) !== null);
   if (isBuiltIn || !isRelayed(method)) return callTool(runtime, request, principal, requestId);
   const log = {
     method,

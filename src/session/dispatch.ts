@@ -233,7 +233,12 @@ async function changeSubscription(
   const log = logOf(method);
   const uri = request.params?.uri;
   if (typeof uri !== "string") {
-    return failed(request.id, INVALID_PARAMS, "uri: must be the URI of a resource, as a string", log);
+    return failed(
+      request.id,
+      INVALID_PARAMS,
+      "uri: must be the URI of a resource, as a string",
+      log,
+    );
   }
   const directory = await directoryOf(runtime.env);
   const entry = directory.ownerOf(principal, uri);

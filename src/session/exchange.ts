@@ -23,7 +23,10 @@ export type Turn =
 export class Exchange {
   readonly entry: UpstreamEntry;
   readonly #aborter = new AbortController();
-  readonly #open = new Map<string, { question: Question; answer: (answer: ClientAnswer) => void }>();
+  readonly #open = new Map<
+    string,
+    { question: Question; answer: (answer: ClientAnswer) => void }
+  >();
   #outcome: WireOutcome | null = null;
   #changed: (() => void) | null = null;
   #asked = 0;
@@ -58,10 +61,7 @@ export class Exchange {
   }
 
   /** The exchange's next turn, for the client's request that is under way now. */
-  async next(
-    signal: AbortSignal,
-    notify: (notification: RpcNotification) => void,
-  ): Promise<Turn> {
+  async next(signal: AbortSignal, notify: (notification: RpcNotification) => void): Promise<Turn> {
     this.#notify = notify;
     const cancel = (): void => this.#aborter.abort(signal.reason);
     if (signal.aborted) cancel();

@@ -10,6 +10,7 @@ import { workspaceStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
 import type { ToolContext } from "../tools/tool.ts";
+import { ClientSide } from "./client-side.ts";
 import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
 import {
   type FlushContext,
@@ -24,7 +25,6 @@ import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
 import type { SessionStore } from "./store.ts";
-import { ClientSide } from "./client-side.ts";
 import type { ListName } from "./stream-request.ts";
 import { Streams } from "./streams.ts";
 import type { Bind, CallLedger, CallRuntime, ClientNote, Stateless } from "./tool-call.ts";
@@ -138,8 +138,9 @@ export class LiveSession {
   }
 
   status(): SessionStatus {
+    const { client_capabilities: _, ...state } = this.#state;
     return {
-      ...this.#state,
+      ...state,
       entries: this.#ledger.head.seq,
       head: this.#ledger.head.hash_chain,
       last_seen_at: new Date(this.#lastSeen).toISOString(),

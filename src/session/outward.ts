@@ -36,7 +36,12 @@ export const RESOURCE_NOT_FOUND = -32002;
  */
 export async function onChannel(
   runtime: CallRuntime,
-  call: { readonly key: string; readonly kind: StreamKind; readonly request: RpcRequest; readonly requestId: string },
+  call: {
+    readonly key: string;
+    readonly kind: StreamKind;
+    readonly request: RpcRequest;
+    readonly requestId: string;
+  },
   onStream: (stream: number) => void,
   work: (channel: Channel) => Promise<Answered>,
 ): Promise<Answered> {

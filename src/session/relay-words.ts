@@ -59,9 +59,7 @@ export function errorTo2026(
   const { elicitations } = error.data;
   if (!Array.isArray(elicitations)) return { error };
   const questions = elicitations.flatMap((elicitation, at) =>
-    isObject(elicitation)
-      ? ([[`elicitation_${at + 1}`, urlQuestion(elicitation)]] as const)
-      : [],
+    isObject(elicitation) ? ([[`elicitation_${at + 1}`, urlQuestion(elicitation)]] as const) : [],
   );
   return questions.length === 0 ? { error } : { questions: new Map(questions) };
 }

@@ -6,7 +6,12 @@
  */
 import { canonicalJson } from "../audit/canonical.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
-import { type RpcErrorObject, type RpcNotification, type RpcRequest, rpcError } from "../mcp/jsonrpc.ts";
+import {
+  type RpcErrorObject,
+  type RpcNotification,
+  type RpcRequest,
+  rpcError,
+} from "../mcp/jsonrpc.ts";
 import { relayResult } from "../mcp/relay-result.ts";
 import { refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { workspaceStub } from "../objects.ts";
@@ -24,7 +29,14 @@ import { covers, declaredTo, isObject } from "./capabilities.ts";
 import type { Channel } from "./client-side.ts";
 import { Exchange, type Question, type WaitingExchanges } from "./exchange.ts";
 import type { Entry, IntentNote, Receipt } from "./ledger.ts";
-import { errorCodeOf, errorStatus, errorTo2026, forEra, labelled, messageOf } from "./relay-words.ts";
+import {
+  errorCodeOf,
+  errorStatus,
+  errorTo2026,
+  forEra,
+  labelled,
+  messageOf,
+} from "./relay-words.ts";
 import {
   openState,
   paramsDigest,
@@ -259,7 +271,10 @@ function resume(job: Job): Decision<{ exchange: Exchange | null; params: JsonObj
     // An upstream that keeps no state may take answers without one.
     return allow({
       exchange: null,
-      params: { ...route.params, ...(responses === undefined ? {} : { inputResponses: responses }) },
+      params: {
+        ...route.params,
+        ...(responses === undefined ? {} : { inputResponses: responses }),
+      },
     });
   }
   const bad = (why: string) => refuse("INVALID_ARGUMENT", `requestState: ${why}.`);
@@ -357,7 +372,11 @@ function passNotification(job: Job, notification: RpcNotification): void {
       const meta = request.params?._meta;
       const token = isObject(meta) ? meta.progressToken : undefined;
       if (token === undefined || token === null) return;
-      client.channel.notify({ jsonrpc: "2.0", method, params: { ...params, progressToken: token } });
+      client.channel.notify({
+        jsonrpc: "2.0",
+        method,
+        params: { ...params, progressToken: token },
+      });
       return;
     }
     case "notifications/message":
@@ -480,7 +499,8 @@ async function askAll(
   for (const [key, { method }, answer] of answers) {
     if ("result" in answer) responses[key] = answer.result;
     // A form that could not be shown is one that was not filled in.
-    else if (method === "elicitation/create" && !signal.aborted) responses[key] = { action: "cancel" };
+    else if (method === "elicitation/create" && !signal.aborted)
+      responses[key] = { action: "cancel" };
     else {
       return refuse(
         "CANCELLED",
@@ -532,10 +552,15 @@ function suspend(
 ): Answered {
   if (job.host.waiting.size >= MOST_WAITING) {
     exchange.abandon("too many calls are waiting");
-    return closed(job, intent, {
-      code: "OVERLOADED",
-      message: "Too many calls of this session wait for answers. Answer some of them first.",
-    }, context);
+    return closed(
+      job,
+      intent,
+      {
+        code: "OVERLOADED",
+        message: "Too many calls of this session wait for answers. Answer some of them first.",
+      },
+      context,
+    );
   }
   const waiting = job.host.waiting.keep(exchange, STATE_TTL_MS);
   return inputRequired(job, intent, context, {}, questions, { state: null, waiting });
@@ -598,23 +623,22 @@ function succeeded(
     result: isError ? "error" : "ok",
     error_code: isError ? "UPSTREAM_ERROR" : null,
     result_text: result.hashed,
-    notes: outcome.isIJson ? null : "the result is outside I-JSON: relayed and hashed as it was sent",
+    notes: outcome.isIJson
+      ? null
+      : "the result is outside I-JSON: relayed and hashed as it was sent",
     context,
   });
   return answered(job, result.withMeta(receiptMembers(runtime, receipt, null)), null);
 }
 
 /** A JSON-RPC error of the upstream: its code, message and data, and the receipt. */
-function errored(
-  job: Job,
-  intent: Receipt,
-  context: JsonObject,
-  error: RpcErrorObject,
-): Answered {
+function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcErrorObject): Answered {
   const { runtime, client, request } = job;
   const known = client.era === "2026" ? errorTo2026(error, request.params ?? {}) : { error };
   if ("questions" in known) {
-    const covered = [...known.questions.values()].every((question) => covers(job.declared, question));
+    const covered = [...known.questions.values()].every((question) =>
+      covers(job.declared, question),
+    );
     if (covered) {
       return inputRequired(job, intent, context, {}, known.questions, {
         state: null,
@@ -641,12 +665,7 @@ function errored(
   };
 }
 
-function failed(
-  job: Job,
-  intent: Receipt,
-  context: JsonObject,
-  failure: WireFailure,
-): Answered {
+function failed(job: Job, intent: Receipt, context: JsonObject, failure: WireFailure): Answered {
   log(job, "upstream_failed", `${failure.reason}: ${failure.detail}`);
   const code = errorCodeOf(failure);
   const message = messageOf(failure, job.route.entry.config.name, job.requestId);
@@ -654,12 +673,7 @@ function failed(
 }
 
 /** Ends a request whose intent is open with a refusal. */
-function closed(
-  job: Job,
-  intent: Receipt,
-  refusal: Refusal,
-  context: JsonObject | null,
-): Answered {
+function closed(job: Job, intent: Receipt, refusal: Refusal, context: JsonObject | null): Answered {
   return refusalAnswer(job, refusal, (hashed) =>
     job.runtime.ledger.result(intent.seq, {
       ...common(job),

@@ -66,7 +66,8 @@ function toolRoute(directory: Directory, principal: Principal, params: JsonObjec
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a tool, as a string");
   const found = directory.tool(principal, name);
-  if (found === null) return missing("There is no tool of this name; tools/list shows those there are");
+  if (found === null)
+    return missing("There is no tool of this name; tools/list shows those there are");
   if (!isObject(given)) return invalid("arguments: must be an object");
   const { entry, definition } = found;
   const args = entry.config.session_param ? without(given, SESSION_ARGUMENT) : given;
@@ -76,7 +77,11 @@ function toolRoute(directory: Directory, principal: Principal, params: JsonObjec
       entry,
       definition,
       kind: "tool",
-      params: { ...params, name: definition.name, ...(params.arguments === undefined ? {} : { arguments: args }) },
+      params: {
+        ...params,
+        name: definition.name,
+        ...(params.arguments === undefined ? {} : { arguments: args }),
+      },
       label: name,
       args,
       paramHeaders: mirrored(definition, args),
@@ -95,7 +100,8 @@ function promptRoute(directory: Directory, principal: Principal, params: JsonObj
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a prompt, as a string");
   const found = directory.prompt(principal, name);
-  if (found === null) return missing("There is no prompt of this name; prompts/list shows those there are");
+  if (found === null)
+    return missing("There is no prompt of this name; prompts/list shows those there are");
   const { entry, definition } = found;
   return {
     ok: true,
@@ -143,7 +149,9 @@ function completionRoute(directory: Directory, principal: Principal, params: Jso
   }
   if (ref.type === "ref/resource" && typeof ref.uri === "string") {
     const { uri } = ref;
-    const template = directory.templates(principal).find(({ definition }) => definition.name === uri);
+    const template = directory
+      .templates(principal)
+      .find(({ definition }) => definition.name === uri);
     const entry = template?.entry ?? directory.ownerOf(principal, uri);
     if (entry === null) return missing("There is no resource template of this URI");
     return completion(entry, template?.definition ?? null, params);

@@ -307,7 +307,8 @@ export class SessionObject extends DurableObject<Env> {
       session
         .during(() => work(onStream))
         .then(resolve, (error: unknown) => {
-          if (isStream) logEvent("error", "call_failed", { request_id: requestId, error: String(error) });
+          if (isStream)
+            logEvent("error", "call_failed", { request_id: requestId, error: String(error) });
           else reject(error);
         });
     });

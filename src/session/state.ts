@@ -112,7 +112,7 @@ export type CallLog = {
 };
 
 /** What a session's index row says of it, from the object itself. */
-export type SessionStatus = SessionState & {
+export type SessionStatus = Omit<SessionState, "client_capabilities"> & {
   readonly entries: number;
   readonly head: string;
   readonly last_seen_at: string;

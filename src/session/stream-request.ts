@@ -12,7 +12,7 @@ export const STREAM_REQUEST_HEADER = "x-stream-request";
 export const LISTS_CHANGED = ["tools", "prompts", "resources"] as const;
 export type ListName = (typeof LISTS_CHANGED)[number];
 
-const listNames = z.array(z.enum(LISTS_CHANGED));
+const listNames = z.array(z.enum(LISTS_CHANGED)).readonly();
 
 const wishSchema = z.discriminatedUnion("kind", [
   /** The response to a call. */

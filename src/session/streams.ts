@@ -141,7 +141,9 @@ export class Streams {
   standalone(): number | null {
     this.#prepare();
     const ids = this.#sql
-      .exec<{ id: number }>("SELECT id FROM streams WHERE kind = 'get' AND done = 0 ORDER BY id DESC")
+      .exec<{ id: number }>(
+        "SELECT id FROM streams WHERE kind = 'get' AND done = 0 ORDER BY id DESC",
+      )
       .toArray()
       .map(({ id }) => id);
     const live = new Set(this.#sockets().map(({ at }) => at.stream));
@@ -290,7 +292,9 @@ export class Streams {
   /** Forgets the oldest finished streams while they hold more than a session may keep. */
   #prune(): void {
     const finished = this.#sql
-      .exec<{ id: number; bytes: number }>("SELECT id, bytes FROM streams WHERE done = 1 ORDER BY id DESC")
+      .exec<{ id: number; bytes: number }>(
+        "SELECT id, bytes FROM streams WHERE done = 1 ORDER BY id DESC",
+      )
       .toArray();
     const held = new Set(this.#sockets().map(({ at }) => at.stream));
     let kept = 0;

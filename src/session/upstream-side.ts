@@ -9,14 +9,14 @@
  */
 import * as z from "zod";
 import type { Config } from "../config.ts";
-import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
+import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcNotification } from "../mcp/jsonrpc.ts";
 import { logEvent } from "../ops/log.ts";
-import { noteListChanged } from "../upstream/catalogue.ts";
+import { refreshAndAnnounce } from "../upstream/announce.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { type SessionShelf, UpstreamLinks } from "../upstream/links.ts";
-import { targetOf } from "../upstream/target.ts";
+import { targetOfEntry } from "../upstream/target.ts";
 import type { UpstreamEntry, WireOutcome } from "../upstream/types.ts";
 import { declaredTo } from "./capabilities.ts";
 import type { ClientSide } from "./client-side.ts";
@@ -67,7 +67,7 @@ export class UpstreamSide implements RelayHost {
     this.#state = options.state;
     this.secretsKey = options.config.secretsKey;
     this.links = new UpstreamLinks({
-      target: (entry) => targetOf(options.env, options.config, entry),
+      target: (entry) => targetOfEntry(options.config, entry),
       // The ambient session only records: each of its calls has an upstream session of its own.
       shelf: options.state().era === "ambient" ? null : this.#shelf(),
     });
@@ -88,7 +88,7 @@ export class UpstreamSide implements RelayHost {
   }
 
   listChanged(entry: UpstreamEntry): void {
-    noteListChanged(this.#env, this.#config, entry.config.name);
+    void refreshAndAnnounce(this.#env, this.#config, entry.config.name);
   }
 
   resourceUpdated(entry: UpstreamEntry, notification: RpcNotification): void {

@@ -31,14 +31,16 @@ export function findTool(name: string): BuiltInTool | null {
   return TOOLS.get(name) ?? null;
 }
 
+/** The names that upstream tools cannot have. */
+export function builtInToolNames(): string[] {
+  return [...TOOLS.keys()];
+}
+
 /** How long a client of the 2026 era may keep a list, in ms. */
 export const LIST_TTL_MS = 60_000;
 
 /** The header that mirrors the handle: `Mcp-Param-Atlas-Session`. */
 export const HANDLE_HEADER = "Atlas-Session";
-
-/** Every name that is taken: no upstream's tool may have it. */
-export const BUILT_IN_NAMES: ReadonlySet<string> = new Set(TOOLS.keys());
 
 /** The built-in tools that a role may call, as an era lists them. */
 export function builtInListings(role: string, era: "2025" | "2026"): JsonObject[] {

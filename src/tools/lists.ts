@@ -50,7 +50,14 @@ export function listText(
   if (!Number.isSafeInteger(first) || first < 0) {
     return refuse("INVALID_ARGUMENT", "cursor: must be a nextCursor of an earlier answer");
   }
-  const key = JSON.stringify([method, era, first, principal.tenant, principal.role, principal.upstreams]);
+  const key = JSON.stringify([
+    method,
+    era,
+    first,
+    principal.tenant,
+    principal.role,
+    principal.upstreams,
+  ]);
   return allow(cached(directory, key, () => page(directory, principal, method, era, first)));
 }
 
@@ -92,9 +99,7 @@ function page(
     ...(era === "2026" ? { resultType: "complete" } : {}),
     [LISTS[method]]: shown,
     ...(next < all.length ? { nextCursor: encodeCursor(String(next)) } : {}),
-    ...(era === "2026"
-      ? { ttlMs: Math.min(LIST_TTL_MS, ...ttls), cacheScope: "private" }
-      : {}),
+    ...(era === "2026" ? { ttlMs: Math.min(LIST_TTL_MS, ...ttls), cacheScope: "private" } : {}),
   });
 }
 
@@ -115,7 +120,7 @@ function items(
     case "resources/templates/list":
       return directory.templates(principal).map(({ definition }) => definition.definition);
     case "resources/list":
-      return [...directory.resources(principal)];
+      return directory.resources(principal).map(({ resource }) => resource);
   }
 }
 
@@ -152,7 +157,11 @@ function shownTool(found: Found, era: Era): JsonObject {
 }
 
 /** What the gateway can do, in either era: the most that upstreams may come to need, for a session cannot be told of more. */
-export function serverCapabilities(directory: Directory, principal: Principal, era: Era): JsonObject {
+export function serverCapabilities(
+  directory: Directory,
+  principal: Principal,
+  era: Era,
+): JsonObject {
   return {
     tools: { listChanged: true },
     prompts: { listChanged: true },

@@ -83,7 +83,11 @@ export class UpstreamLinks {
     const { name } = entry.config;
     for (let tries = 1; ; tries++) {
       if (!breaker.admits(name, Date.now())) {
-        return failed("unreachable", "no", "its last calls all failed; it is left alone for a while");
+        return failed(
+          "unreachable",
+          "no",
+          "its last calls all failed; it is left alone for a while",
+        );
       }
       const outcome = await this.#once(entry, request, hooks);
       this.#note(name, outcome);
@@ -209,7 +213,13 @@ export class UpstreamLinks {
       session.capabilities.logging !== undefined &&
       this.#levels.get(key) !== logLevel
     ) {
-      const told = await wire2025.request(target, session, "logging/setLevel", { level: logLevel }, hooks);
+      const told = await wire2025.request(
+        target,
+        session,
+        "logging/setLevel",
+        { level: logLevel },
+        hooks,
+      );
       if (told.kind === "failed" && told.failure.reason === "session_lost") return told;
       if (this.#shelf !== null && told.kind === "result") this.#levels.set(key, logLevel);
     }
@@ -232,10 +242,12 @@ export class UpstreamLinks {
     const under = this.#opening.get(key);
     if (under !== undefined) return under;
     // Not with the hooks of the call that happens to be first: others wait for it too.
-    const opening = this.#open(entry, capabilities, { timeoutMs: hooks.timeoutMs }).then((opened) => {
-      if (opened.ok) this.#shelf?.save(key, entry.config.name, opened.session);
-      return opened;
-    });
+    const opening = this.#open(entry, capabilities, { timeoutMs: hooks.timeoutMs }).then(
+      (opened) => {
+        if (opened.ok) this.#shelf?.save(key, entry.config.name, opened.session);
+        return opened;
+      },
+    );
     this.#opening.set(key, opening);
     try {
       return await opening;
@@ -244,11 +256,7 @@ export class UpstreamLinks {
     }
   }
 
-  async #open(
-    entry: UpstreamEntry,
-    capabilities: JsonObject,
-    hooks: WireHooks,
-  ): Promise<Opened> {
+  async #open(entry: UpstreamEntry, capabilities: JsonObject, hooks: WireHooks): Promise<Opened> {
     const { timeoutMs, signal } = hooks;
     const opened = await wire2025.initialize(
       this.#target(entry),
@@ -259,7 +267,11 @@ export class UpstreamLinks {
     if ("error" in opened) {
       return {
         ok: false,
-        outcome: failed("refused", "no", `initialize: ${opened.error.code} ${opened.error.message}`),
+        outcome: failed(
+          "refused",
+          "no",
+          `initialize: ${opened.error.code} ${opened.error.message}`,
+        ),
       };
     }
     // Whatever happened to initialize, the request itself was never sent.
@@ -361,7 +373,9 @@ function sessionKey(entry: UpstreamEntry, capabilities: JsonObject): string {
 function mayTryAgain(outcome: WireOutcome): boolean {
   if (outcome.kind !== "failed" || outcome.failure.ran !== "no") return false;
   const { reason, httpStatus } = outcome.failure;
-  return reason === "unreachable" || (reason === "refused" && (httpStatus === 429 || httpStatus === 503));
+  return (
+    reason === "unreachable" || (reason === "refused" && (httpStatus === 429 || httpStatus === 503))
+  );
 }
 
 function failed(

@@ -54,6 +54,8 @@ export type Definition = {
 /** What is known of an upstream from its last refresh. */
 export type UpstreamEntry = {
   readonly config: UpstreamConfig;
+  /** Its credentials, sealed. */
+  readonly auth: string;
   /** Null while it never answered. */
   readonly era: "2025" | "2026" | null;
   readonly protocolVersion: string | null;

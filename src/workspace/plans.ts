@@ -4,6 +4,7 @@
  * hash; only its state moves: proposed → approved → revoked, which is final.
  * Expiry is not stored, it follows from the clock.
  */
+import * as z from "zod";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
 import {
   type ApprovalState,
@@ -27,7 +28,12 @@ export type PlanRow = {
   revoked_by: string | null;
   revoked_at: string | null;
   reason: string | null;
+  /** JSON object of the approval: the pins of the upstream tools in the plan's scope, by the name it uses. */
+  pins: string | null;
 };
+
+/** Pins of upstream tools by exposed name. */
+export type Pins = Readonly<Record<string, string>>;
 
 /** What the stored state says, before the clock is asked. */
 export function approvalState(row: PlanRow): ApprovalState {
@@ -71,12 +77,32 @@ export function savePlan(
   );
 }
 
-/** Approves a proposed plan, or renews an approval that has run out. */
+/** The pins that an approval keeps: of the tools that the plan names in its scope, in their order by name. */
+function pinsInScope(plan: Plan, pins: Pins): string {
+  const names = plan.scope.tools.map((tool) => (typeof tool === "string" ? tool : tool.name));
+  const kept = [...new Set(names)].sort().filter((name) => Object.hasOwn(pins, name));
+  return JSON.stringify(Object.fromEntries(kept.map((name) => [name, pins[name]])));
+}
+
+const pinMap = z.record(z.string(), z.string());
+
+/** The pins that the plan's approval keeps. */
+export function approvedPins(row: PlanRow): ReadonlyMap<string, string> {
+  return new Map(row.pins === null ? [] : Object.entries(pinMap.parse(JSON.parse(row.pins))));
+}
+
+/**
+ * Approves a proposed plan, or renews an approval that has run out or that was
+ * given for other definitions of its upstream tools.
+ *
+ * @param pins of every upstream tool that the plan might name, as they are approved now
+ */
 export function approvePlan(
   sql: SqlStorage,
   hash: string,
   by: string,
   reason: string | null,
+  pins: Pins,
   nowMs: number,
   approvalMs: number,
 ): Decision<PlanRow> {
@@ -87,7 +113,8 @@ export function approvePlan(
   }
   const plan = storedPlan(row);
   const status = effectiveStatus(approvalState(row), plan, nowMs);
-  if (status === "approved") return allow(row);
+  const kept = pinsInScope(plan, pins);
+  if (status === "approved" && (row.pins ?? "{}") === kept) return allow(row);
   const planEnd =
     plan.expires_at === undefined ? Number.POSITIVE_INFINITY : Date.parse(plan.expires_at);
   if (planEnd <= nowMs) {
@@ -98,11 +125,12 @@ export function approvePlan(
   }
   sql.exec(
     `UPDATE plans SET status = 'approved', approved_by = ?, approved_at = ?,
-       approval_expires_at = ?, reason = ? WHERE hash = ?`,
+       approval_expires_at = ?, reason = ?, pins = ? WHERE hash = ?`,
     by,
     new Date(nowMs).toISOString(),
     new Date(Math.min(planEnd, nowMs + approvalMs)).toISOString(),
     reason,
+    kept,
     hash,
   );
   return allow(planRow(sql, hash) ?? row);

@@ -34,9 +34,12 @@ export const WORKSPACE_TABLES = `
     hash TEXT PRIMARY KEY, plan TEXT NOT NULL, title TEXT NOT NULL,
     status TEXT NOT NULL, saved_by TEXT NOT NULL, saved_at TEXT NOT NULL,
     approved_by TEXT, approved_at TEXT, approval_expires_at TEXT,
-    revoked_by TEXT, revoked_at TEXT, reason TEXT
+    revoked_by TEXT, revoked_at TEXT, reason TEXT, pins TEXT
   ) WITHOUT ROWID;
 `;
+
+/** Columns that objects made before do not have; they are added as the object wakes. */
+export const ADDED_PLAN_COLUMNS = ["pins"] as const;
 
 /**
  * Contents up to this many bytes live in the object's own SQLite; larger ones

@@ -4,6 +4,7 @@
  * each call and answer.
  */
 import * as z from "zod";
+import type { CallArgs } from "../policy/decide.ts";
 import { PLAN_STATES, type Plan, type PlanStatus } from "../policy/plan.ts";
 
 export type Encoding = "utf-8" | "base64";
@@ -71,6 +72,17 @@ export type ChangeInput = {
 };
 
 export type WriteInput = ChangeInput & { readonly content: string; readonly encoding: Encoding };
+
+/** A call of an upstream tool, which leaves the workspace as it is. */
+export type UpstreamCall = {
+  readonly planHash: string;
+  /** The name that the client called it by, as plans name it. */
+  readonly tool: string;
+  /** The arguments as sent, for `when` conditions. */
+  readonly args: CallArgs;
+  /** Of the definition that the call is made by. */
+  readonly pin: string;
+};
 
 export type PlanSummary = {
   plan_hash: string;

@@ -16,7 +16,13 @@ import { DurableObject } from "cloudflare:workers";
 import { createHash } from "node:crypto";
 import { requireConfig } from "../config.ts";
 import { logEvent } from "../ops/log.ts";
-import { type CompiledPlan, compilePlan, decidePlannedCall, decideRead } from "../policy/decide.ts";
+import {
+  type CompiledPlan,
+  compilePlan,
+  decidePlannedCall,
+  decideRead,
+  decideUpstreamCall,
+} from "../policy/decide.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { effectiveStatus, type PlanStatus } from "../policy/plan.ts";
 import { getBlob, putBlob } from "./blobs.ts";
@@ -31,10 +37,12 @@ import {
 import { checkIntegrity } from "./integrity.ts";
 import {
   approvalState,
+  approvedPins,
   approvePlan,
   countPlans,
   listPlans,
   noSuchPlan,
+  type Pins,
   type PlanRow,
   planDetail,
   planRow,
@@ -43,7 +51,7 @@ import {
   savePlan,
   storedPlan,
 } from "./plans.ts";
-import { INLINE_BYTES, WORKSPACE_TABLES } from "./schema.ts";
+import { ADDED_PLAN_COLUMNS, INLINE_BYTES, WORKSPACE_TABLES } from "./schema.ts";
 import {
   type Approval,
   type ChangeInput,
@@ -57,6 +65,7 @@ import {
   type PlanDetail,
   type PlanSummary,
   type Settlement,
+  type UpstreamCall,
   type WorkspaceIntegrity,
   type WorkspaceName,
   type WriteInput,
@@ -81,6 +90,7 @@ export class WorkspaceObject extends DurableObject<Env> {
     super(ctx, env);
     this.#exists =
       this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'facts'").toArray().length > 0;
+    if (this.#exists) addPlanColumns(this.#sql);
   }
 
   get #sql(): SqlStorage {
@@ -299,6 +309,22 @@ export class WorkspaceObject extends DurableObject<Env> {
         );
   }
 
+  /** Decides a call of an upstream tool under a plan, as of now: no approval that someone remembers counts. */
+  decideUpstream(call: UpstreamCall): Decision<{ approval: Approval }> {
+    const row = this.#exists ? planRow(this.#sql, call.planHash) : null;
+    if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(call.planHash));
+    return decideUpstreamCall({
+      plan: this.#compile(row),
+      state: approvalState(row),
+      now: Date.now(),
+      tool: call.tool,
+      args: call.args,
+      path: null,
+      pin: call.pin,
+      pins: approvedPins(row),
+    });
+  }
+
   plan(workspaceRoot: string, hash: string): Decision<PlanDetail> {
     const row = this.#exists ? planRow(this.#sql, hash) : null;
     if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
@@ -324,15 +350,20 @@ export class WorkspaceObject extends DurableObject<Env> {
     return { plans, more: false };
   }
 
-  /** Approves a plan in an operator's name, for `PLAN_APPROVAL_DAYS` or until the plan ends. */
+  /**
+   * Approves a plan in an operator's name, for `PLAN_APPROVAL_DAYS` or until the
+   * plan ends, and for its upstream tools as `pins` has them.
+   */
   approve(
     workspaceRoot: string,
     hash: string,
     by: string,
     reason: string | null,
+    pins: Pins,
   ): Decision<PlanDetail> {
+    const { planApprovalMs } = requireConfig(this.env);
     return this.#movePlan(workspaceRoot, hash, (now) =>
-      approvePlan(this.#sql, hash, by, reason, now, requireConfig(this.env).planApprovalMs),
+      approvePlan(this.#sql, hash, by, reason, pins, now, planApprovalMs),
     );
   }
 
@@ -548,6 +579,17 @@ export class WorkspaceObject extends DurableObject<Env> {
       .exec<{ registered: number }>("SELECT registered FROM facts")
       .toArray()[0];
     if (facts?.registered === 0) void this.ctx.storage.setAlarm(Date.now());
+  }
+}
+
+/** Brings the plans of an object that was made by an earlier version up to date. */
+function addPlanColumns(sql: SqlStorage): void {
+  const known = sql
+    .exec<{ name: string }>("SELECT name FROM pragma_table_info('plans')")
+    .toArray()
+    .map(({ name }) => name);
+  for (const column of ADDED_PLAN_COLUMNS) {
+    if (!known.includes(column)) sql.exec(`ALTER TABLE plans ADD COLUMN ${column} TEXT`);
   }
 }
 

@@ -38,7 +38,7 @@ describe("initialize params", () => {
 
 describe("the answer to initialize", () => {
   it.each(VERSIONS_2025)("is, for %s, an InitializeResult with tools", (version) => {
-    const result = initializeResult({ version });
+    const result = initializeResult({ version, capabilities: { tools: {} } });
     expect(result).toStrictEqual({
       protocolVersion: version,
       capabilities: { tools: {} },
@@ -50,6 +50,7 @@ describe("the answer to initialize", () => {
   it("carries instructions when there are some", () => {
     const result = initializeResult({
       version: "2025-06-18",
+      capabilities: {},
       instructions: "Begin with begin_session.",
     });
     expect(result.instructions).toBe("Begin with begin_session.");

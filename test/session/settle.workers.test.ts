@@ -407,6 +407,7 @@ describe("a change of an operator whose outcome was lost", () => {
       protocolVersion: null,
       requestId: "a-request",
       context: { era: "ambient" },
+      capabilities: {},
     };
   }
 

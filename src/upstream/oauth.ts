@@ -1,0 +1,172 @@
+/**
+ * @module
+ * Access tokens of the client credentials grant (RFC 6749, section 4.4) for an
+ * upstream (RFC 8707). They live in the isolate's memory alone: a new isolate
+ * asks for one of its own.
+ */
+import * as z from "zod";
+import { sha256Hex } from "../audit/hash-node.ts";
+import type { ClientCredentials } from "./config.ts";
+import { SingleFlight } from "./single-flight.ts";
+import type { WireTarget } from "./types.ts";
+
+/** A token endpoint's answer is a few hundred bytes; a token may be long. */
+const MAX_ANSWER_BYTES = 64 * 1024;
+const REQUEST_TIMEOUT_MS = 15_000;
+/** Longer than any request of it takes. */
+const PATIENCE_MS = REQUEST_TIMEOUT_MS + 5_000;
+/** Of a token whose life the server does not say (RFC 6749, section 5.1, only recommends it). */
+const DEFAULT_LIFE_MS = 300_000;
+/** Renewed at so much of its life, or so long before its end, whichever comes first, but not in its first half. */
+const RENEW_AT = 0.8;
+const RENEW_BEFORE_MS = 60_000;
+const LEAST_USE = 0.5;
+/** Credentials of an isolate; past so many, the oldest go. */
+const MAX_SOURCES = 1_000;
+
+/** A token could not be had. The message is for the operator's log. */
+export class TokenRefused extends Error {
+  override readonly name = "TokenRefused";
+}
+
+export type AccessToken = { readonly value: string; readonly renewAt: number };
+
+type Source = { token: AccessToken | null; readonly flight: SingleFlight<AccessToken> };
+
+const sources = new Map<string, Source>();
+
+/**
+ * A token for the upstream: the one at hand, or a new one where that is due for
+ * renewal or is `rejected`, which an upstream has answered with 401. Requests
+ * that ask at the same time share one.
+ *
+ * @throws TokenRefused when the server gives none
+ */
+export async function accessToken(
+  upstream: string,
+  credentials: ClientCredentials,
+  send: WireTarget["fetch"],
+  rejected: string | null = null,
+): Promise<string> {
+  const source = sourceOf(upstream, credentials);
+  const { token } = source;
+  if (token !== null && token.value !== rejected && Date.now() < token.renewAt) return token.value;
+  const renewed = await source.flight.run(async () => {
+    source.token = await requestToken(credentials, send, Date.now());
+    return source.token;
+  });
+  return renewed.value;
+}
+
+function sourceOf(upstream: string, credentials: ClientCredentials): Source {
+  // By the credentials too: after they were changed, a token of the old ones is no answer.
+  const key = sha256Hex(JSON.stringify([upstream, credentials]));
+  const known = sources.get(key);
+  if (known !== undefined) return known;
+  const oldest = sources.keys().next();
+  if (sources.size >= MAX_SOURCES && !oldest.done) sources.delete(oldest.value);
+  const source: Source = { token: null, flight: new SingleFlight(PATIENCE_MS) };
+  sources.set(key, source);
+  return source;
+}
+
+/** When a token that was given out at `now` is renewed, Unix ms. */
+export function renewalTime(now: number, lifeMs: number): number {
+  const due = Math.min(lifeMs * RENEW_AT, lifeMs - RENEW_BEFORE_MS);
+  return now + Math.max(lifeMs * LEAST_USE, due);
+}
+
+const answerSchema = z.looseObject({
+  access_token: z.string().regex(/^[\x21-\x7e]{1,16384}$/),
+  token_type: z.string(),
+  // Some servers write the number as a string.
+  expires_in: z.coerce.number().nonnegative().optional(),
+});
+
+async function requestToken(
+  credentials: ClientCredentials,
+  send: WireTarget["fetch"],
+  now: number,
+): Promise<AccessToken> {
+  const { body, headers } = tokenRequest(credentials);
+  const response = await send(credentials.token_url, {
+    method: "POST",
+    headers,
+    body,
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+  });
+  const text = await boundedText(response);
+  const value = text === null ? null : parseJson(text);
+  if (!response.ok) {
+    throw new TokenRefused(`The token endpoint answers ${response.status}${errorCode(value)}.`);
+  }
+  const parsed = answerSchema.safeParse(value);
+  if (!parsed.success) throw new TokenRefused("The token endpoint's answer is no token response.");
+  const { access_token, token_type, expires_in } = parsed.data;
+  if (token_type.toLowerCase() !== "bearer") {
+    throw new TokenRefused("The token endpoint gives tokens that are not bearer tokens.");
+  }
+  const lifeMs = expires_in === undefined ? DEFAULT_LIFE_MS : expires_in * 1000;
+  return { value: access_token, renewAt: renewalTime(now, lifeMs) };
+}
+
+/** The request of RFC 6749, section 4.4.2, with the client authenticated as section 2.3.1 says. */
+export function tokenRequest(credentials: ClientCredentials): {
+  body: string;
+  headers: Record<string, string>;
+} {
+  const { client_id, client_secret, scope, resource, auth_method } = credentials;
+  const form = new URLSearchParams({ grant_type: "client_credentials" });
+  if (scope !== undefined) form.set("scope", scope);
+  if (typeof resource === "string") form.set("resource", resource);
+  const headers: Record<string, string> = {
+    accept: "application/json",
+    "content-type": "application/x-www-form-urlencoded",
+  };
+  if (auth_method === "post") {
+    form.set("client_id", client_id);
+    form.set("client_secret", client_secret);
+  } else {
+    const pair = `${formEncoded(client_id)}:${formEncoded(client_secret)}`;
+    headers.authorization = `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
+  }
+  return { body: form.toString(), headers };
+}
+
+function formEncoded(text: string): string {
+  return new URLSearchParams({ v: text }).toString().slice("v=".length);
+}
+
+/** The code of RFC 6749, section 5.2; the description beside it is left out, for it may quote anything. */
+function errorCode(value: unknown): string {
+  const parsed = z.looseObject({ error: z.string().regex(/^[a-z_]{1,64}$/) }).safeParse(value);
+  return parsed.success ? ` (${parsed.data.error})` : "";
+}
+
+/** The body as text, or null for one that is too long. */
+async function boundedText(response: Response): Promise<string | null> {
+  if (response.body === null) return "";
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const reader = response.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    size += value.byteLength;
+    if (size > MAX_ANSWER_BYTES) {
+      await reader.cancel();
+      return null;
+    }
+    chunks.push(value);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
