@@ -163,9 +163,11 @@ export class SessionObject extends DurableObject<Env> {
   override webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): void {
     const session = this.#session;
     if (session === null || typeof message !== "string") return;
-    if (message === "w") return session.streams.written(socket);
-    const { directory, changed } = changeSchema.parse(JSON.parse(message));
-    session.noteDirectory(directory, changed);
+    if (message === "w") session.streams.written(socket);
+    else {
+      const { directory, changed } = changeSchema.parse(JSON.parse(message));
+      session.noteDirectory(directory, changed);
+    }
   }
 
   override webSocketClose(socket: WebSocket): void {

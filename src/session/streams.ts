@@ -227,7 +227,10 @@ export class Streams {
   /** Sends what the socket has not had, as far as its window allows. */
   #pushTo(socket: WebSocket, at: Attachment): void {
     const row = this.#row(at.stream);
-    if (row === null) return close(socket, "no such stream");
+    if (row === null) {
+      close(socket, "no such stream");
+      return;
+    }
     let room = WINDOW_CHARS - at.unwritten.reduce((sum, chars) => sum + chars, 0);
     while (room > 0 && at.unwritten.length < WINDOW_FRAMES) {
       const frame = this.#sql

@@ -343,8 +343,7 @@ export class UpstreamLinks {
   }
 
   #note(name: string, outcome: WireOutcome): void {
-    if (outcome.kind !== "failed") return breaker.succeeded(name);
-    const { reason } = outcome.failure;
+    const reason = outcome.kind === "failed" ? outcome.failure.reason : null;
     if (reason === "unreachable" || reason === "timeout") breaker.failed(name, Date.now());
     else if (reason === "cancelled") breaker.gaveUp(name);
     else breaker.succeeded(name);
