@@ -92,3 +92,46 @@ export function targetOf(url: string, changes: Partial<WireTarget> = {}): WireTa
     ...changes,
   };
 }
+
+/** Serves a web-standard handler, the way the SDKs' servers come, on a free port. */
+export async function webServer(
+  handle: (request: Request) => Promise<Response>,
+): Promise<{ url: string; close(): Promise<void> }> {
+  const server = createServer(async (incoming, outgoing) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(chunk);
+    const aborter = new AbortController();
+    outgoing.on("close", () => aborter.abort());
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(incoming.headers)) {
+      headers.set(name, Array.isArray(value) ? value.join(", ") : (value ?? ""));
+    }
+    const response = await handle(
+      new Request(`http://${incoming.headers.host}${incoming.url}`, {
+        method: incoming.method ?? "GET",
+        headers,
+        signal: aborter.signal,
+        ...(chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }),
+      }),
+    );
+    outgoing.writeHead(response.status, Object.fromEntries(response.headers.entries()));
+    outgoing.flushHeaders();
+    const reader = response.body?.getReader();
+    outgoing.on("close", () => void reader?.cancel().catch(() => undefined));
+    for (;;) {
+      const read = await reader?.read().catch(() => undefined);
+      if (read === undefined || read.done) break;
+      outgoing.write(read.value);
+    }
+    outgoing.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}/mcp`,
+    close: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
