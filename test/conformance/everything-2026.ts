@@ -43,6 +43,7 @@ import {
   roundsFor,
 } from "./everything/interactive.ts";
 import { type Listening, listen } from "./everything/listen.ts";
+import { TASK_TOOLS, TASKS_EXTENSION, Tasks } from "./everything/tasks.ts";
 
 /** Short enough that no test waits for it, and not 0, which would say "never keep". */
 const TTL_MS = 1000;
@@ -178,6 +179,27 @@ function registerTools(server: McpServer, shared: Shared): void {
   }
 }
 
+/** For the list, and for clients that have no tasks; see `Tasks` for the others. */
+function registerTaskTools(server: McpServer): void {
+  server.registerTool(
+    "greet",
+    {
+      description: "Greets at once, never as a task",
+      inputSchema: fromJsonSchema<{ name: string }>(stringsSchema(["name"])),
+    },
+    async ({ name }) => said(`Hello, ${name}!`),
+  );
+  for (const { name, description, properties, seconds, end } of TASK_TOOLS) {
+    const inputSchema = fromJsonSchema<Args>({ type: "object", properties });
+    server.registerTool(name, { description, inputSchema }, async (args) => {
+      await sleep(seconds(args) * 1000);
+      const ended = end(args, {});
+      if ("error" in ended) throw new Error(ended.error.message);
+      return ended.result;
+    });
+  }
+}
+
 function registerPrompts(server: McpServer, shared: Shared): void {
   for (const { name, description, arguments: names, messages } of PROMPTS) {
     if (names.length === 0) {
@@ -232,6 +254,7 @@ function newServer(shared: Shared): McpServer {
         resources: { subscribe: true, listChanged: true },
         completions: {},
         logging: {},
+        extensions: { [TASKS_EXTENSION]: {} },
       },
       cacheHints: {
         "tools/list": CACHE,
@@ -245,6 +268,7 @@ function newServer(shared: Shared): McpServer {
     },
   );
   registerTools(server, shared);
+  registerTaskTools(server);
   registerPrompts(server, shared);
   registerResources(server);
   return server;
@@ -266,7 +290,10 @@ export async function startEverything2026(): Promise<Listening> {
     },
   };
   const handler = createMcpHandler(() => newServer(shared), { legacy: "reject" });
-  const listening = await listen((request) => handler.fetch(request));
+  const tasks = new Tasks();
+  const listening = await listen(
+    async (request) => (await tasks.answer(request)) ?? handler.fetch(request),
+  );
   return {
     url: listening.url,
     close: async () => {

@@ -11,7 +11,7 @@ const WAV = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA=";
 export const text = (value: string) => ({ type: "text" as const, text: value });
 const image = { type: "image" as const, data: PNG, mimeType: "image/png" };
 
-type Content =
+export type Content =
   | ReturnType<typeof text>
   | typeof image
   | { type: "audio"; data: string; mimeType: string }

@@ -47,7 +47,7 @@ export type Interactive = {
   readonly answer: (answers: Answers) => string;
 };
 
-const form = (message: string, schema: FormSchema): Ask => ({
+export const form = (message: string, schema: FormSchema): Ask => ({
   method: "elicitation/create",
   params: { mode: "form", message, requestedSchema: schema },
 });
@@ -56,7 +56,7 @@ const sample = (prompt: string, maxTokens = 100): Ask => ({
   params: { messages: [{ role: "user", content: { type: "text", text: prompt } }], maxTokens },
 });
 const ROOTS: Ask = { method: "roots/list", params: {} };
-const NAME = stringsSchema(["name"]);
+export const NAME = stringsSchema(["name"]);
 const CONFIRM = form("Please confirm", {
   type: "object",
   properties: { ok: { type: "boolean" } },
