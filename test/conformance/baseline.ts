@@ -31,6 +31,35 @@ export const DIRECT: Baseline = [
 /** Through the gateway, each set with an upstream of its own era. */
 export const GATEWAY: Baseline = [...DIRECT];
 
+const NO_CODE_FOR_IT =
+  "a 2025 server has no error that says which capability a client lacks, so there is none to translate";
+
+/** Through the gateway, each set with an upstream of the other era. */
+export const CROSSED: Baseline = [
+  {
+    scenario: "server-stateless",
+    specVersion: "2026-07-28",
+    checks: [
+      "sep-2575-server-rejects-undeclared-capability",
+      "sep-2575-missing-capability-http-400",
+    ],
+    reason: NO_CODE_FOR_IT,
+  },
+  {
+    scenario: "input-required-result-ignore-extra-params",
+    specVersion: "2026-07-28",
+    checks: ["sep-2322-ignore-unexpected-params"],
+    reason:
+      "it answers what was not asked yet: a 2025 server can only be answered once it has asked",
+  },
+];
+
+/** Whether a scenario is about something that both eras have. */
+export function isTranslatable(scenario: string): boolean {
+  // The tasks of 2025-11-25 and the extension of 2026-07-28 share no more than the name.
+  return !scenario.startsWith("tasks-");
+}
+
 /** Where an outcome is not what the baseline says, in words; none when it is. */
 export function surprisesIn(outcome: Outcome, baseline: Baseline): string[] {
   const listed = new Set(

@@ -13,6 +13,7 @@ export async function describeSet(
   revision: Revision,
   start: () => Promise<Listening>,
   baseline: Baseline,
+  isShown: (scenario: string) => boolean = () => true,
 ): Promise<void> {
   const { required, others } = await serverScenarios(revision);
   describe(title, () => {
@@ -27,7 +28,7 @@ export async function describeSet(
       await server?.close();
     });
 
-    it.each([...required, ...others])("%s", (scenario) => {
+    it.each([...required, ...others].filter(isShown))("%s", (scenario) => {
       const outcome = outcomes.get(scenario);
       if (outcome === undefined) throw new Error("it did not run");
       expect(surprisesIn(outcome, baseline)).toEqual([]);

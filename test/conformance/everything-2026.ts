@@ -49,6 +49,8 @@ import { TASK_TOOLS, TASKS_EXTENSION, Tasks } from "./everything/tasks.ts";
 const TTL_MS = 1000;
 const CACHE = { ttlMs: TTL_MS, cacheScope: "public" as const };
 const STATE_LIFE_SECONDS = 600;
+/** Longer than a gateway waits before it opens a stream. */
+const SLOW_MS = 700;
 
 type Args = Readonly<Record<string, unknown>>;
 /** How far an interactive call has come: sealed into `requestState`. */
@@ -153,6 +155,11 @@ function registerTools(server: McpServer, shared: Shared): void {
       return said("Logged.");
     });
   }
+  // A 2026 server has no stream to close under a client: this one only takes as long.
+  server.registerTool("test_reconnection", { description: "Takes a while" }, async () => {
+    await sleep(SLOW_MS);
+    return said("Reconnected.");
+  });
   for (const kind of ["tool", "prompt"] as const) {
     const name = `test_trigger_${kind}_change`;
     server.registerTool(name, { description: `Adds or removes a ${kind}` }, async () =>
