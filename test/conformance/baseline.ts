@@ -54,6 +54,9 @@ export const CROSSED: Baseline = [
   },
 ];
 
+/** The gateway's upstream client. */
+export const CLIENT: Baseline = [];
+
 /** Whether a scenario is about something that both eras have. */
 export function isTranslatable(scenario: string): boolean {
   // The tasks of 2025-11-25 and the extension of 2026-07-28 share no more than the name.
