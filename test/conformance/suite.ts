@@ -4,22 +4,27 @@
  * requirement set, for its start alone costs a second; what it found is read
  * from the `checks.json` that it leaves for each scenario.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
+import { killNow } from "../e2e/support/processes.ts";
 
 const SUITE = join(
   import.meta.dirname,
   ...["..", "..", "node_modules", "@modelcontextprotocol", "conformance"],
 );
 const PROGRAM = join(SUITE, "dist", "index.js");
+const LEAVE_WITH_PARENT = join(
+  import.meta.dirname,
+  ...["..", "..", "src", "cli", "leave-with-parent.mjs"],
+);
 
 /** Of one scenario, by the suite itself: generous, for it only bounds how long a failure takes to show. */
 const SCENARIO_TIMEOUT_MS = 30_000;
-/** Of one child, after which it is killed. A set takes some 20 s through a gateway. */
+/** Of one child, after which it is ended. */
 const RUN_TIMEOUT_MS = 300_000;
 /** How much of a child's output a failure shows. */
 const SHOWN_OUTPUT = 4000;
@@ -151,22 +156,31 @@ function missing(error: unknown): null {
   throw error;
 }
 
+/** The child leads a group of its own, so that clients that it started end with it, however it ends. */
 function runProgram(args: readonly string[]): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [PROGRAM, ...args], {
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: RUN_TIMEOUT_MS,
-      killSignal: "SIGKILL",
+    const child = spawn(process.execPath, ["--import", LEAVE_WITH_PARENT, PROGRAM, ...args], {
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
+    const timer = setTimeout(() => endGroup(child), RUN_TIMEOUT_MS);
     let output = "";
     const read = (chunk: Buffer) => {
       output = (output + chunk).slice(-SHOWN_OUTPUT);
     };
-    child.stdout.on("data", read);
-    child.stderr.on("data", read);
+    child.stdout?.on("data", read);
+    child.stderr?.on("data", read);
     child.once("error", reject);
+    child.once("exit", () => {
+      clearTimeout(timer);
+      endGroup(child);
+    });
     child.once("close", (code) => resolve({ code, output }));
   });
+}
+
+function endGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined) killNow([-pid]);
 }
 
 function outcomeOf(
@@ -196,5 +210,5 @@ function failedChecksOf(scenario: string, text: string): FailedCheck[] {
   }
   // A scenario that found nothing to check shows nothing.
   const shown = failed.size > 0 || checks.some(({ status }) => status === "SUCCESS");
-  return shown ? [...failed.values()] : [noChecks(scenario, text)];
+  return shown ? [...failed.values()] : [noChecks(scenario, text.slice(0, SHOWN_OUTPUT))];
 }
