@@ -18,7 +18,8 @@ const SCENARIOS: Record<Revision, readonly string[]> = {
   ],
 };
 
-const DRIVER = `node ${join(import.meta.dirname, "client-driver.ts")}`;
+// The node on the PATH may be too old for it.
+const DRIVER = `${process.execPath} ${join(import.meta.dirname, "client-driver.ts")}`;
 
 describe.each(["2025-11-25", "2026-07-28"] as const)("the upstream client, %s", (revision) => {
   it.each(SCENARIOS[revision])("%s", async (scenario) => {
