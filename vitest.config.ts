@@ -15,7 +15,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/**/*.workers.test.ts", "test/e2e/**"],
+          exclude: ["test/**/*.workers.test.ts", "test/e2e/**", "test/conformance/**"],
           // Property tests take seconds, and longer beside other work.
           testTimeout: 60_000,
         },
@@ -47,6 +47,17 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "conformance",
+          include: ["test/conformance/**/*.test.ts"],
+          // Each file runs a gateway and the suite beside it, and measures times.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          // A whole set of scenarios runs in a hook, so that each can be named as a test.
+          hookTimeout: 600_000,
         },
       },
     ],
