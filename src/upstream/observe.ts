@@ -7,10 +7,8 @@ import { withoutCredential } from "../audit/redact.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import { METHOD_NOT_FOUND } from "../mcp/jsonrpc.ts";
 import { declaredHeaders } from "../mcp/param-headers.ts";
-import { AddressRefused } from "./address.ts";
 import type { Connect, Connection, ListMethod, UpstreamReader } from "./connect.ts";
 import { exposedName, nameProblem } from "./naming.ts";
-import { TokenRefused } from "./oauth.ts";
 import { pinOf } from "./pins.ts";
 import type {
   DefinitionKind,
@@ -92,7 +90,7 @@ export async function observe(
   config: UpstreamConfig,
 ): Promise<Observation> {
   try {
-    const connected = await connect(target, config.timeout_ms);
+    const connected = await connect(target, config);
     if (!connected.ok) return { ok: false, failure: failureText(connected.failure) };
     const { connection } = connected;
     try {
@@ -101,16 +99,9 @@ export async function observe(
       await connection.reader.close();
     }
   } catch (error) {
-    if (isOfUpstream(error)) return { ok: false, failure: operatorText(error.message) };
+    if (error instanceof Unreadable) return { ok: false, failure: operatorText(error.message) };
     throw error;
   }
-}
-
-/** What says something about the upstream, and not about the gateway. */
-function isOfUpstream(error: unknown): error is Error {
-  return (
-    error instanceof Unreadable || error instanceof AddressRefused || error instanceof TokenRefused
-  );
 }
 
 async function readAll(connection: Connection, config: UpstreamConfig): Promise<Found> {
