@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { wire } from "../../src/upstream/connect.ts";
 import { observe } from "../../src/upstream/observe.ts";
 import type { UpstreamConfig } from "../../src/upstream/types.ts";
+import { listServer } from "./list-server.ts";
 import { type FaultyServer, faultyServer, targetOf } from "./support.ts";
 
 const CONFIG: UpstreamConfig = {
@@ -23,54 +24,11 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map((server) => server.close()));
 });
 
-/** An upstream of one era with three tools, two to a page. */
 async function upstream(era: "2025" | "2026"): Promise<FaultyServer> {
-  const tools = ["a", "b", "c"].map((name) => ({ name, inputSchema: { type: "object" } }));
-  const complete =
-    era === "2026" ? { resultType: "complete", ttlMs: 4_000, cacheScope: "private" } : {};
-  const server = await faultyServer(({ method, body, json, result, response }) => {
-    if (method === "DELETE") return void response.writeHead(204).end();
-    switch (body.method) {
-      case "server/discover":
-        if (era === "2025")
-          return json(400, { jsonrpc: "2.0", id: body.id, error: { code: -32601, message: "?" } });
-        return result({
-          ...complete,
-          supportedVersions: ["2026-07-28"],
-          capabilities: { tools: {} },
-          instructions: "Be kind.",
-          serverInfo: { name: "it", version: "1" },
-          _meta: { "io.modelcontextprotocol/serverInfo": { name: "it", version: "1" } },
-        });
-      case "initialize":
-        return json(
-          200,
-          {
-            jsonrpc: "2.0",
-            id: body.id,
-            result: {
-              protocolVersion: "2025-11-25",
-              capabilities: { tools: {} },
-              instructions: "Be kind.",
-              serverInfo: { name: "it", version: "1" },
-            },
-          },
-          { "mcp-session-id": "s1" },
-        );
-      case "notifications/initialized":
-        return void response.writeHead(202).end();
-      case "tools/list": {
-        const from = Number(body.params?.cursor ?? 0);
-        return result({
-          ...complete,
-          tools: tools.slice(from, from + 2),
-          ...(from === 0 ? { nextCursor: "2" } : {}),
-        });
-      }
-      default:
-        return json(404, { jsonrpc: "2.0", id: body.id, error: { code: -32601, message: "?" } });
-    }
-  });
+  const server = await listServer(
+    era,
+    ["a", "b", "c"].map((name) => ({ name, inputSchema: { type: "object" } })),
+  );
   servers.push(server);
   return server;
 }
