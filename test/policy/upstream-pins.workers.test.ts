@@ -1,5 +1,7 @@
+import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { wire } from "../../src/upstream/connect.ts";
+import { directoryOf, forgetDirectory } from "../../src/upstream/directory.ts";
 import { pinOf } from "../../src/upstream/pins.ts";
 import { admin, approve, newRoot, planOf, revoke, savePlan } from "../support/gateway.ts";
 import {
@@ -124,6 +126,23 @@ describe("an upstream call under a plan", () => {
     advance(1000);
     expect((await approve(root, hash)).body).toEqual(second.body);
     await redefine(TOOL);
+  });
+
+  test("is approved for the tool as it is now, a moment after another isolate approved that", async () => {
+    const root = newRoot();
+    const hash = await savePlan(root, PLAN);
+    await directoryOf(env);
+    const pin = "e".repeat(64);
+    const set = (value: string) =>
+      env.ARCHIVE_DB.batch([
+        env.ARCHIVE_DB.prepare("UPDATE upstream_definitions SET approved_pin = ?").bind(value),
+        env.ARCHIVE_DB.prepare("UPDATE directory_version SET version = version + 1"),
+      ]);
+    await set(pin);
+    await approve(root, hash);
+    expect(await decided(root, hash, { pin })).toBe("ok");
+    await set(pinOf(TOOL));
+    forgetDirectory();
   });
 
   test("keeps the pins of the tools in scope alone, as the tenant sees them", async () => {

@@ -5,8 +5,16 @@ import type { Principal } from "../../src/edge/principal.ts";
 import { refreshAll, refreshUpstream } from "../../src/upstream/catalogue.ts";
 import { wire } from "../../src/upstream/connect.ts";
 import { directoryOf, forgetDirectory } from "../../src/upstream/directory.ts";
+import type { Observation } from "../../src/upstream/observe.ts";
+import { pinOf } from "../../src/upstream/pins.ts";
+import {
+  claimsBeside,
+  definitionHeads,
+  readUpstream,
+  storeObservation,
+} from "../../src/upstream/registry.ts";
 import { admin } from "../support/gateway.ts";
-import { advance, captureLogs, MINUTE, SECOND, useStoppedClock } from "../support/objects.ts";
+import { advance, captureLogs, gate, MINUTE, SECOND, useStoppedClock } from "../support/objects.ts";
 import { AWAY, type Fake, fakeConnect, fakes, fakeTool, fakeUpstream } from "./fake-upstream.ts";
 
 useStoppedClock();
@@ -141,10 +149,26 @@ describe("the directory", () => {
 
   test("is read anew after a change of its own also while another reading is under way", async () => {
     await register("acme", { tools: [fakeTool("a")] });
-    const early = directoryOf(env);
+    await directoryOf(env);
+    await elsewhere("UPDATE upstream_definitions SET status = 'changed'");
+    advance(SECOND);
+    const { open, opened } = gate();
+    const read = env.ARCHIVE_DB.batch.bind(env.ARCHIVE_DB);
+    let isRead = false;
+    const slow = vi.spyOn(env.ARCHIVE_DB, "batch").mockImplementationOnce(async (statements) => {
+      const results = await read<never>(statements);
+      isRead = true;
+      await opened();
+      return results;
+    });
+    const early = tools();
+    await vi.waitUntil(() => isRead);
+    slow.mockRestore();
     await admin("PATCH", "/upstreams/acme", { body: { prefix: "z" } });
-    await early;
-    expect(await tools()).toEqual(["z_a approved"]);
+    const late = await tools();
+    open();
+    expect([await early, late]).toEqual([["acme_a changed"], ["z_a changed"]]);
+    expect(await tools()).toEqual(["z_a changed"]);
   });
 });
 
@@ -199,5 +223,46 @@ describe("a cron run", () => {
     };
     expect(await refreshUpstream(env, config, "acme", Date.now())).toBe("refreshed");
     expect(await tools()).toEqual(["acme_a approved"]);
+  });
+
+  test("that was decided on an earlier registration, or earlier names, writes nothing at all", async () => {
+    await register("acme", { tools: [fakeTool("a"), fakeTool("b")] });
+    const row = await readUpstream(env.ARCHIVE_DB, "acme");
+    const stored = await definitionHeads(env.ARCHIVE_DB, "acme");
+    if (row === null) throw new Error("it was registered");
+    const { version } = await claimsBeside(env.ARCHIVE_DB, "acme");
+    const everything = async () =>
+      Promise.all(
+        ["upstreams", "upstream_definitions", "directory_version"].map(
+          async (table) => (await env.ARCHIVE_DB.prepare(`SELECT * FROM ${table}`).all()).results,
+        ),
+      );
+    const before = await everything();
+    const observations: Observation[] = [
+      { ok: false, failure: "away" },
+      {
+        ok: true,
+        found: {
+          era: "2026",
+          protocolVersion: "2026-07-28",
+          capabilities: {},
+          serverInfo: null,
+          ttlMs: 1,
+          definitions: [{ kind: "tool", name: "b", text: "{}", pin: pinOf({}) }],
+          resources: [],
+          leftOut: [],
+        },
+      },
+    ];
+    for (const observation of observations) {
+      for (const stale of [
+        { row: { ...row, revision: "another" }, version: null },
+        { row, version: version - 1 },
+      ]) {
+        const input = { ...stale, observation, stored, now: Date.now() };
+        expect(await storeObservation(env.ARCHIVE_DB, input)).toBe("outdated");
+      }
+    }
+    expect(await everything()).toEqual(before);
   });
 });
