@@ -7,6 +7,7 @@ import * as z from "zod";
 import { withoutCredential } from "../audit/redact.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { workspaceStub } from "../objects.ts";
+import { logEvent } from "../ops/log.ts";
 import type { Decision } from "../policy/errors.ts";
 import { checkWorkspaceRoot } from "../policy/paths.ts";
 import { PLAN_STATES } from "../policy/plan.ts";
@@ -183,7 +184,16 @@ async function decide(
  */
 async function upstreamPins(env: Env, tenant: string): Promise<Record<string, string>> {
   forgetDirectory();
-  return (await directoryOf(env)).pins(tenant);
+  try {
+    return (await directoryOf(env)).pins(tenant);
+  } catch (error) {
+    logEvent("error", "directory_unreadable", { error: String(error) });
+    throw new HttpRefusal(
+      503,
+      "OVERLOADED",
+      "The registry of upstreams cannot be read, so that the approval could not keep their pins. Try again.",
+    );
+  }
 }
 
 /** The plan as JSON text goes into the answer as it is stored. */

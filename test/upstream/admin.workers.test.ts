@@ -412,6 +412,7 @@ describe("a refresh", () => {
     const { state, definitions } = detailOf(await admin("POST", "/upstreams/acme/refresh"));
     expect(state.available).toBe(false);
     expect(state.failure).toContain("tools");
+    expect(fake.asked.filter((asked) => asked.startsWith("tools/list")).length).toBeLessThan(5);
     expect(definitions.map(({ name, status }) => [name, status])).toEqual([
       ["p", "approved"],
       ["a", "approved"],
