@@ -513,6 +513,26 @@ describe("a request of the upstream", () => {
     expect(isTold).toBe(true);
     expect(seen).toHaveLength(1);
   });
+
+  it("that is overtaken by the answer is not answered any more, and its answerer is told", async () => {
+    const { url, seen } = await serve((e) => {
+      const write = e.sse();
+      write(event(elicitation));
+      write(event(answer(e)));
+    });
+    let told: AbortSignal | undefined;
+    const hooks: WireHooks = {
+      ...HOOKS,
+      onRequest: (_, signal) => {
+        told = signal;
+        return new Promise(() => undefined);
+      },
+    };
+    const outcome = await request(targetOf(url), SESSION, "tools/call", {}, hooks);
+    expect(outcome.kind).toBe("result");
+    expect(told?.aborted).toBe(true);
+    expect(seen).toHaveLength(1);
+  });
 });
 
 describe("the end of a request by its caller", () => {
