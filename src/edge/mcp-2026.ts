@@ -74,7 +74,7 @@ export async function answer2026(
     logLevel: meta.data["io.modelcontextprotocol/logLevel"] ?? null,
   };
   const { method } = request;
-  if (isRelayed(method)) return toSession(call, request, said);
+  if (isRelayed(method, "2026")) return toSession(call, request, said);
   if (isList(method)) return listed(call, request, method);
   switch (method) {
     case "server/discover":

@@ -33,15 +33,17 @@ const MEMBERS_2026 = new Set(["resultType", "ttlMs", "cacheScope"]);
  * The result as a client of `era` may have it. For 2025: without the members of
  * 2026-07-28 and without structured content that is no object. For 2026: with a
  * `resultType`; a read result is cacheable there, for nobody but this caller
- * and, where the upstream said nothing, for no time.
+ * and, where the upstream said nothing, for no time. `replaced` has members that
+ * are the gateway's own business, such as the id of a task.
  */
 export function relayResult(
   upstream: UpstreamResult,
   era: "2025" | "2026",
   isCacheable: boolean,
+  replaced: JsonObject = {},
 ): RelayedResult {
   const { text, result, isIJson } = upstream;
-  const added: JsonObject = {};
+  const added: JsonObject = { ...replaced };
   if (era === "2026") {
     if (typeof result.resultType !== "string") added.resultType = "complete";
     if (isCacheable) {

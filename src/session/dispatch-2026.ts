@@ -23,7 +23,8 @@ export async function dispatch2026(
   const { name } = params;
   const isBuiltIn =
     method === "tools/call" && (typeof name !== "string" || findTool(name) !== null);
-  if (isBuiltIn || !isRelayed(method)) return callTool(runtime, request, principal, requestId);
+  if (isBuiltIn || !isRelayed(method, "2026"))
+    return callTool(runtime, request, principal, requestId);
   const log = {
     method,
     tool: method === "tools/call" ? attemptedName(params, MAX_TOOL_UNITS) : null,

@@ -131,7 +131,7 @@ async function answerRequest(
   if (method === "tools/call" && isBuiltIn(request)) {
     return callTool(runtime, request, call.principal, call.requestId);
   }
-  if (isRelayed(method)) return outward(runtime, request, method, call, onStream);
+  if (isRelayed(method, "2025")) return outward(runtime, request, method, call, onStream);
   if (isList(method)) return list(runtime, request, method, call.principal);
   switch (method) {
     case "ping":

@@ -49,9 +49,10 @@ export class Exchange {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
         onNotification: (notification) => this.#notify?.(notification),
-        onRequest: ({ method, params }) => {
+        onRequest: ({ method, params }, withdrawn) => {
           const question = { method, params };
-          return ask(question, this.#aborter.signal) ?? this.#wait(question);
+          const signal = AbortSignal.any([this.#aborter.signal, withdrawn]);
+          return ask(question, signal) ?? this.#wait(question, signal);
         },
       })
       .then((outcome) => {
@@ -72,6 +73,8 @@ export class Exchange {
         if (this.#open.size > 0) {
           await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
           const questions = new Map([...this.#open].map(([key, { question }]) => [key, question]));
+          // An upstream may take a question back.
+          if (questions.size === 0 || this.#outcome !== null) continue;
           return { kind: "asked", questions };
         }
         await new Promise<void>((resolve) => {
@@ -100,14 +103,17 @@ export class Exchange {
     this.#aborter.abort(new Error(reason));
   }
 
-  #wait(question: Question): Promise<ClientAnswer> {
+  #wait(question: Question, signal: AbortSignal): Promise<ClientAnswer> {
     this.#asked += 1;
     const key = `${question.method.replace(/\W/g, "_")}_${this.#asked}`;
     return new Promise((resolve, reject) => {
       this.#open.set(key, { question, answer: resolve });
-      this.#aborter.signal.addEventListener("abort", () => reject(this.#aborter.signal.reason), {
-        once: true,
-      });
+      const withdraw = (): void => {
+        this.#open.delete(key);
+        reject(signal.reason);
+      };
+      if (signal.aborted) withdraw();
+      signal.addEventListener("abort", withdraw, { once: true });
       this.#changed?.();
     });
   }

@@ -86,7 +86,7 @@ export async function answerOutward(
       status: 200,
     });
   }
-  const routing = routeOf(directory, caller, request, method);
+  const routing = routeOf(directory, caller, request, method, runtime.upstreams.secretsKey);
   if (routing.ok) {
     return relay({
       runtime,

@@ -45,6 +45,8 @@ import {
   sealState,
   stateProblem,
 } from "./request-state.ts";
+import { isRelayed, RELAYED } from "./routes.ts";
+import { sealTaskId } from "./task-id.ts";
 import { type Answered, type CallRuntime, receiptMembers } from "./tool-call.ts";
 
 /** Rounds of questions that one request of a client of the 2025 era may go through. */
@@ -81,7 +83,7 @@ export type Route = {
   readonly entry: UpstreamEntry;
   /** Of a tool or a prompt. */
   readonly definition: Definition | null;
-  readonly kind: "tool" | "prompt" | "resource" | "completion";
+  readonly kind: "tool" | "prompt" | "resource" | "completion" | "task";
   /** For the upstream, in its own names; without `_meta`. */
   readonly params: JsonObject;
   /** What records call it. */
@@ -89,6 +91,8 @@ export type Route = {
   /** What records keep of the parameters. */
   readonly args: JsonObject;
   readonly paramHeaders: Readonly<Record<string, string>>;
+  /** Of a task: the plan that its call was made under. */
+  readonly startedUnder?: { readonly workspace_root: string; readonly plan_hash: string } | null;
 };
 
 export type RelayJob = {
@@ -107,12 +111,18 @@ type Job = RelayJob & {
   readonly declared: JsonObject;
 };
 
-const EVENTS = {
-  tool: { intent: "tool_intent", result: "tool_result", refusal: "tool_call" },
-  prompt: { intent: "prompt_get", result: "prompt_get", refusal: "prompt_get" },
-  resource: { intent: "resource_read", result: "resource_read", refusal: "resource_read" },
-  completion: { intent: "completion", result: "completion", refusal: "completion" },
-} as const;
+/** What a request is called in the chain: before it leaves, when it ends, and when it is refused. */
+function eventsOf({ route, request }: RelayJob): {
+  intent: string;
+  result: string;
+  refusal: string;
+} {
+  if (route.kind === "tool") {
+    return { intent: "tool_intent", result: "tool_result", refusal: "tool_call" };
+  }
+  const event = isRelayed(request.method, "2026") ? RELAYED[request.method] : request.method;
+  return { intent: event, result: event, refusal: event };
+}
 
 /** Answers one relayed request. Whatever happens, it ends in a record. */
 export async function relay(given: RelayJob): Promise<Answered> {
@@ -150,12 +160,7 @@ export async function relay(given: RelayJob): Promise<Answered> {
     }
     const questions = questionsOf(job, outcome.result);
     if (questions === null) {
-      return failed(job, intent, context, {
-        reason: "protocol",
-        ran: "maybe",
-        detail: "it asked for input in a way that the protocol or the client does not allow",
-        httpStatus: null,
-      });
+      return failed(job, intent, context, NOT_ALLOWED_TO_ASK);
     }
     if (job.client.era === "2026") {
       return passQuestions(job, intent, context, outcome.result, questions);
@@ -220,13 +225,15 @@ function earlyRefusal({ runtime, route, workspace_root, plan_hash }: Job): Refus
   return null;
 }
 
+type Approved = { readonly approval: { readonly by: string; readonly at: string } };
+
 /** Asks the Workspace object about a planned call: no cached approval is trusted. */
-async function decide(
-  job: Job,
-): Promise<Decision<{ approval: { by: string; at: string } } | null>> {
+async function decide(job: Job): Promise<Decision<Approved | null>> {
   const { route, runtime, workspace_root, plan_hash } = job;
   const { definition, label, entry } = route;
-  if (route.kind !== "tool" || entry.config.gate !== "plan") return allow(null);
+  if (entry.config.gate !== "plan") return allow(null);
+  if (job.request.method === "tasks/update") return decideTask(job);
+  if (route.kind !== "tool") return allow(null);
   if (workspace_root === null || plan_hash === null || definition === null || label === null) {
     return refuse("PLAN_REQUIRED", "This call needs an approved plan.");
   }
@@ -244,10 +251,21 @@ async function decide(
   }
 }
 
-function upstreamContext(
-  { route }: Job,
-  approved: { approval: { by: string; at: string } } | null,
-): JsonObject {
+/** What goes on with a task needs the plan to stand that its call was made under. */
+async function decideTask(job: Job): Promise<Decision<Approved | null>> {
+  const plan = job.route.startedUnder ?? null;
+  if (plan === null) return refuse("PLAN_REQUIRED", "This task was not begun under a plan.");
+  try {
+    const { tenant } = job.runtime.state();
+    const workspace = workspaceStub(job.runtime.env, tenant, plan.workspace_root);
+    return await workspace.bindable(plan.plan_hash);
+  } catch (error) {
+    log(job, "plan_undecided", error);
+    return refuse("OVERLOADED", "The plan cannot be looked at now. Nothing was called; try again.");
+  }
+}
+
+function upstreamContext({ route }: Job, approved: Approved | null): JsonObject {
   const { entry, definition } = route;
   return {
     upstream: entry.config.name,
@@ -264,7 +282,9 @@ function resume(job: Job): Decision<{ exchange: Exchange | null; params: JsonObj
   const { route, client, request, host } = job;
   const given = request.params ?? {};
   const { requestState: sealed, inputResponses: responses } = given;
-  if (client.era === "2025" || (sealed === undefined && responses === undefined)) {
+  const isPlain = sealed === undefined && responses === undefined;
+  // A task's answers are parameters of `tasks/update`, and no retry.
+  if (client.era === "2025" || isPlain || route.kind === "task") {
     return allow({ exchange: null, params: route.params });
   }
   if (sealed === undefined) {
@@ -522,7 +542,7 @@ function recordAsked(
   const { runtime, requestId, client } = job;
   const receipt = runtime.ledger.result(intent.seq, {
     ...common(job),
-    event: EVENTS[job.route.kind].result,
+    event: eventsOf(job).result,
     result: "input_required",
     result_text: resultText,
     context: { ...context, asked: [...questions.values()].map(({ method }) => method) },
@@ -588,12 +608,7 @@ function inputRequired(
   state: Pick<RequestState, "state" | "waiting">,
 ): Answered {
   const { name } = job.route.entry.config;
-  const inputRequests = Object.fromEntries(
-    [...questions].map(([key, question]) => {
-      const { method, params } = forEra(question, "2026");
-      return [key, { method, params: labelled(params, name) }];
-    }),
-  );
+  const inputRequests = labelledAll(questions, name);
   const result: JsonObject = {
     ...rest,
     resultType: "input_required",
@@ -615,11 +630,15 @@ function succeeded(
   outcome: Extract<WireOutcome, { kind: "result" }>,
 ): Answered {
   const { runtime, client, route } = job;
-  const result = relayResult(outcome, client.era, route.kind === "resource");
+  const replaced = taskMembers(job, outcome.result);
+  if (replaced === null) {
+    return failed(job, intent, context, NOT_ALLOWED_TO_ASK);
+  }
+  const result = relayResult(outcome, client.era, route.kind === "resource", replaced);
   const isError = route.kind === "tool" && outcome.result.isError === true;
   const receipt = runtime.ledger.result(intent.seq, {
     ...common(job),
-    event: EVENTS[route.kind].result,
+    event: eventsOf(job).result,
     result: isError ? "error" : "ok",
     error_code: isError ? "UPSTREAM_ERROR" : null,
     result_text: result.hashed,
@@ -629,6 +648,44 @@ function succeeded(
     context,
   });
   return answered(job, result.withMeta(receiptMembers(runtime, receipt, null)), null);
+}
+
+const NOT_ALLOWED_TO_ASK: WireFailure = {
+  reason: "protocol",
+  ran: "maybe",
+  detail: "it asked for input in a way that the protocol or the client does not allow",
+  httpStatus: null,
+};
+
+/**
+ * What is the gateway's own in a result that is, or tells of, a task: its id,
+ * and the labels of what it asks. Null when it asks what it may not.
+ */
+function taskMembers(job: Job, result: JsonObject): JsonObject | null {
+  const { route, runtime, host, workspace_root, plan_hash } = job;
+  const isTask = route.kind === "task" || (route.kind === "tool" && result.resultType === "task");
+  if (!isTask || typeof result.taskId !== "string") return {};
+  const { tenant, principal } = runtime.state();
+  const upstream = route.entry.config.name;
+  const planned =
+    workspace_root === null || plan_hash === null ? null : { workspace_root, plan_hash };
+  const plan = route.startedUnder === undefined ? planned : route.startedUnder;
+  const task = { upstream, id: result.taskId, tool: route.label, plan };
+  const replaced: JsonObject = { taskId: sealTaskId(host.secretsKey, { tenant, principal }, task) };
+  if (result.inputRequests === undefined) return replaced;
+  const questions = questionsOf(job, result);
+  return questions === null
+    ? null
+    : { ...replaced, inputRequests: labelledAll(questions, upstream) };
+}
+
+function labelledAll(questions: ReadonlyMap<string, Question>, upstream: string): JsonObject {
+  return Object.fromEntries(
+    [...questions].map(([key, question]) => {
+      const { method, params } = forEra(question, "2026");
+      return [key, { method, params: labelled(params, upstream) }];
+    }),
+  );
 }
 
 /** A JSON-RPC error of the upstream: its code, message and data, and the receipt. */
@@ -649,7 +706,7 @@ function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcError
   const sent = "questions" in known ? error : known.error;
   const receipt = runtime.ledger.result(intent.seq, {
     ...common(job),
-    event: EVENTS[job.route.kind].result,
+    event: eventsOf(job).result,
     result: "error",
     error_code: "UPSTREAM_ERROR",
     result_text: canonicalText({ ...sent }),
@@ -677,7 +734,7 @@ function closed(job: Job, intent: Receipt, refusal: Refusal, context: JsonObject
   return refusalAnswer(job, refusal, (hashed) =>
     job.runtime.ledger.result(intent.seq, {
       ...common(job),
-      event: EVENTS[job.route.kind].result,
+      event: eventsOf(job).result,
       result: "error",
       error_code: refusal.code,
       result_text: hashed,
@@ -691,7 +748,7 @@ function refused(job: Job, refusal: Refusal): Answered {
   return refusalAnswer(job, refusal, (hashed) =>
     job.runtime.ledger.append({
       ...common(job),
-      event: EVENTS[job.route.kind].refusal,
+      event: eventsOf(job).refusal,
       result: "error",
       error_code: refusal.code,
       args: job.route.args,
@@ -734,7 +791,7 @@ function invalid(job: Job, message: string): Answered {
   const { runtime, request, route, client } = job;
   const receipt = runtime.ledger.append({
     ...common(job),
-    event: EVENTS[route.kind].refusal,
+    event: eventsOf(job).refusal,
     result: "error",
     error_code: "INVALID_ARGUMENT",
     args: route.args,
@@ -768,7 +825,7 @@ function openIntent(job: Job): Receipt {
   return job.runtime.ledger.intent(
     {
       ...common(job),
-      event: EVENTS[job.route.kind].intent,
+      event: eventsOf(job).intent,
       args: job.route.args,
       context: {
         upstream: entry.config.name,
@@ -781,7 +838,7 @@ function openIntent(job: Job): Receipt {
 }
 
 function intentNote(job: Job): IntentNote {
-  const events = EVENTS[job.route.kind];
+  const events = eventsOf(job);
   return {
     event: events.intent,
     result_event: events.result,

@@ -70,6 +70,9 @@ export class UpstreamSide implements RelayHost {
       target: (entry) => targetOfEntry(options.config, entry),
       // The ambient session only records: each of its calls has an upstream session of its own.
       shelf: options.state().era === "ambient" ? null : this.#shelf(),
+      aside: (notification) => {
+        if (notification.method === "notifications/message") this.#client.tell(notification);
+      },
     });
   }
 

@@ -38,6 +38,7 @@ function entry(
       resource_prefixes: [],
       ...config,
     },
+    auth: "",
     era: "2025",
     protocolVersion: "2025-11-25",
     capabilities: {},
