@@ -25,6 +25,10 @@ export function relayable(capabilities: JsonObject): JsonObject {
   return JSON.stringify(kept).length <= MAX_CHARS ? kept : {};
 }
 
+export function declaresTasks({ extensions }: JsonObject): boolean {
+  return isObject(extensions) && isObject(extensions[TASKS_EXTENSION]);
+}
+
 /** What of a client's capabilities is declared to one upstream. */
 export function declaredTo(config: UpstreamConfig, capabilities: JsonObject): JsonObject {
   const { sampling, elicitation, ...rest } = capabilities;

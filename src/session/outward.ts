@@ -12,12 +12,14 @@ import {
   gatewayErrorCode,
   INTERNAL_ERROR,
   INVALID_PARAMS,
+  MISSING_CAPABILITY,
   type RpcRequest,
   rpcError,
 } from "../mcp/jsonrpc.ts";
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode } from "../policy/errors.ts";
 import { type Directory, directoryOf } from "../upstream/directory.ts";
+import { declaresTasks, TASKS_EXTENSION } from "./capabilities.ts";
 import type { Channel } from "./client-side.ts";
 import { type RelayClient, relay } from "./relay.ts";
 import { attemptedName, RELAYED, type RelayedMethod, routeOf } from "./routes.ts";
@@ -77,6 +79,15 @@ export async function answerOutward(
   requestId: string,
   client: RelayClient,
 ): Promise<Answered> {
+  if (method.startsWith("tasks/") && !declaresTasks(client.capabilities)) {
+    return refused(runtime, request, method, requestId, {
+      rpcCode: MISSING_CAPABILITY,
+      code: "INVALID_ARGUMENT",
+      message: `${method} needs the extension ${TASKS_EXTENSION} among the client's capabilities`,
+      status: 400,
+      data: { requiredCapabilities: { extensions: { [TASKS_EXTENSION]: {} } } },
+    });
+  }
   const directory = await directoryNow(runtime, requestId);
   if (directory === null) {
     return refused(runtime, request, method, requestId, {

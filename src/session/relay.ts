@@ -671,7 +671,11 @@ function taskMembers(job: Job, result: JsonObject): JsonObject | null {
     workspace_root === null || plan_hash === null ? null : { workspace_root, plan_hash };
   const plan = route.startedUnder === undefined ? planned : route.startedUnder;
   const task = { upstream, id: result.taskId, tool: route.label, plan };
-  const replaced: JsonObject = { taskId: sealTaskId(host.secretsKey, { tenant, principal }, task) };
+  // The id that the client gave is the one it goes on with; sealing it again would make another.
+  const given = route.params.taskId === result.taskId ? job.request.params?.taskId : undefined;
+  const replaced: JsonObject = {
+    taskId: given ?? sealTaskId(host.secretsKey, { tenant, principal }, task),
+  };
   if (result.inputRequests === undefined) return replaced;
   const questions = questionsOf(job, result);
   return questions === null
