@@ -26,11 +26,19 @@ export type UpstreamRow = {
   readonly server_info: string | null;
   readonly ttl_ms: number | null;
   readonly resources: string;
+  readonly resource_count: number;
   readonly left_out: string;
   readonly refreshed_at: string | null;
   readonly checked_at: string | null;
   readonly failure: string | null;
 };
+
+/** Without what may be large: a page of these has up to 200. */
+export type UpstreamSummary = Omit<UpstreamRow, "resources" | "left_out">;
+
+const SUMMARY_COLUMNS = `name, revision, config, auth, created_at, created_by, updated_at, era,
+  protocol_version, capabilities, server_info, ttl_ms, refreshed_at, checked_at, failure,
+  json_array_length(resources) AS resource_count`;
 
 export type DefinitionStatus = "pending" | "approved" | "changed" | "gone";
 
@@ -63,7 +71,10 @@ const VERSION = "COALESCE((SELECT version FROM directory_version WHERE id = 1), 
 // ── reading ─────────────────────────────────────────────────────────────────
 
 export async function readUpstream(db: D1Database, name: string): Promise<UpstreamRow | null> {
-  return db.prepare("SELECT * FROM upstreams WHERE name = ?").bind(name).first<UpstreamRow>();
+  return db
+    .prepare(`SELECT ${SUMMARY_COLUMNS}, resources, left_out FROM upstreams WHERE name = ?`)
+    .bind(name)
+    .first<UpstreamRow>();
 }
 
 export async function upstreamNames(db: D1Database): Promise<string[]> {
@@ -78,11 +89,11 @@ export async function listUpstreams(
   db: D1Database,
   after: string,
   limit: number,
-): Promise<UpstreamRow[]> {
+): Promise<UpstreamSummary[]> {
   const { results } = await db
-    .prepare("SELECT * FROM upstreams WHERE name > ? ORDER BY name LIMIT ?")
+    .prepare(`SELECT ${SUMMARY_COLUMNS} FROM upstreams WHERE name > ? ORDER BY name LIMIT ?`)
     .bind(after, limit)
-    .all<UpstreamRow>();
+    .all<UpstreamSummary>();
   return results;
 }
 

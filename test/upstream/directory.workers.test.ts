@@ -93,6 +93,22 @@ describe("the directory", () => {
     expect(JSON.stringify(directory.visible(EXECUTOR))).not.toMatch(/IGNORE|evil/);
   });
 
+  test("says how an upstream is reached, with its credentials", async () => {
+    await register("acme", { tools: [fakeTool("a")] });
+    const auth = { kind: "bearer", token: "hush" };
+    await admin("PATCH", "/upstreams/acme", { body: { auth } });
+    const directory = await directoryOf(env);
+    const entry = directory.upstream(EXECUTOR, "acme");
+    if (entry === null) throw new Error("it was registered");
+    const target = directory.target(config, entry);
+    expect(target).toMatchObject({ name: "acme", url: "https://acme.acme.com/mcp" });
+    expect(await target.authorize(false)).toEqual({ authorization: "Bearer hush" });
+    await expect(target.fetch("https://localhost/", {})).rejects.toMatchObject({
+      name: "AddressRefused",
+    });
+    expect(JSON.stringify(directory)).not.toContain("hush");
+  });
+
   test("is the same object while nothing changed, whatever time passes", async () => {
     await register("acme", { tools: [fakeTool("a")] });
     const first = await directoryOf(env);
