@@ -31,24 +31,26 @@ import { exposedName } from "../upstream/naming.ts";
 import { type Observation, observe } from "../upstream/observe.ts";
 import { difference } from "../upstream/pins.ts";
 import {
-  approveDefinition,
   claimsBeside,
   type DefinitionHead,
   type DefinitionRow,
   definitionHeads,
   definitionPage,
-  deleteUpstream,
   hasResources,
-  insertUpstream,
   parseLeftOut,
   parseObject,
   readUpstream,
   listUpstreams as readUpstreams,
   type UpstreamRow,
   type UpstreamSummary,
+} from "../upstream/registry.ts";
+import {
+  approveDefinition,
+  deleteUpstream,
+  insertUpstream,
   updateUpstream,
   type Written,
-} from "../upstream/registry.ts";
+} from "../upstream/registry-changes.ts";
 import { openTarget } from "../upstream/target.ts";
 import { type AdminCall, defineRoute, nextCursor, pageQuery, placeOf, unwrap } from "./route.ts";
 

@@ -17,9 +17,9 @@ import {
   type DefinitionHead,
   definitionHeads,
   readUpstream,
-  storeObservation,
   upstreamNames,
 } from "./registry.ts";
+import { storeObservation } from "./registry-changes.ts";
 import { targetOf } from "./target.ts";
 
 /** A write is decided on a state of the registry; so often it is decided anew when that has moved on. */

@@ -7,12 +7,8 @@ import { wire } from "../../src/upstream/connect.ts";
 import { directoryOf, forgetDirectory } from "../../src/upstream/directory.ts";
 import type { Observation } from "../../src/upstream/observe.ts";
 import { pinOf } from "../../src/upstream/pins.ts";
-import {
-  claimsBeside,
-  definitionHeads,
-  readUpstream,
-  storeObservation,
-} from "../../src/upstream/registry.ts";
+import { claimsBeside, definitionHeads, readUpstream } from "../../src/upstream/registry.ts";
+import { storeObservation } from "../../src/upstream/registry-changes.ts";
 import { admin } from "../support/gateway.ts";
 import { advance, captureLogs, gate, MINUTE, SECOND, useStoppedClock } from "../support/objects.ts";
 import { AWAY, type Fake, fakeConnect, fakes, fakeTool, fakeUpstream } from "./fake-upstream.ts";
