@@ -8,6 +8,7 @@
  * operator's change reaches every isolate within a second or so. While D1 does
  * not answer, the last view holds for a minute, and then there is none.
  */
+import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { logEvent } from "../ops/log.ts";
@@ -16,7 +17,8 @@ import { exposedName } from "./naming.ts";
 import { INSTRUCTIONS } from "./observe.ts";
 import { type DefinitionRow, parseObject, type UpstreamRow } from "./registry.ts";
 import { SingleFlight } from "./single-flight.ts";
-import type { Definition, UpstreamEntry } from "./types.ts";
+import { targetOf } from "./target.ts";
+import type { Definition, UpstreamEntry, WireTarget } from "./types.ts";
 import { matchesTemplate } from "./uri-template.ts";
 
 const CHECK_EVERY_MS = 1_000;
@@ -35,10 +37,17 @@ export class Directory {
   readonly version: number;
   readonly #entries: readonly UpstreamEntry[];
   readonly #byName: ReadonlyMap<string, Offered>;
+  readonly #sealed: ReadonlyMap<string, string>;
 
-  constructor(version: number, entries: readonly UpstreamEntry[]) {
+  /** @param sealed credentials by upstream, as they are stored */
+  constructor(
+    version: number,
+    entries: readonly UpstreamEntry[],
+    sealed: ReadonlyMap<string, string> = new Map(),
+  ) {
     this.version = version;
     this.#entries = entries;
+    this.#sealed = sealed;
     const byName = new Map<string, Offered>();
     for (const entry of entries) {
       for (const definition of entry.definitions) {
@@ -160,6 +169,18 @@ export class Directory {
       }
     }
     return Object.fromEntries(pins);
+  }
+
+  /**
+   * How an upstream of this view is reached. Take one for each session or call
+   * that uses it: a target remembers which token it gave out last.
+   *
+   * @throws Error when its credentials were sealed under another key
+   */
+  target(config: Config, { config: upstream }: UpstreamEntry): WireTarget {
+    const sealed = this.#sealed.get(upstream.name);
+    if (sealed === undefined) throw new Error(`no upstream ${upstream.name} in this view`);
+    return targetOf(config, upstream, sealed);
   }
 
   #named(kind: ExposedKind, principal: Principal, exposed: string): Offered | null {
@@ -285,10 +306,12 @@ async function readDirectory(db: D1Database): Promise<Directory> {
     (definitions?.results ?? []) as ApprovedRow[],
     ({ upstream }) => upstream,
   );
-  const entries = ((upstreams?.results ?? []) as EntryRow[]).map((row) =>
-    entryOf(row, approved.get(row.name) ?? []),
+  const rows = (upstreams?.results ?? []) as EntryRow[];
+  return new Directory(
+    version,
+    rows.map((row) => entryOf(row, approved.get(row.name) ?? [])),
+    new Map(rows.map(({ name, auth }) => [name, auth])),
   );
-  return new Directory(version, entries);
 }
 
 function entryOf(row: EntryRow, approved: readonly ApprovedRow[]): UpstreamEntry {

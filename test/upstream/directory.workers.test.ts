@@ -7,12 +7,8 @@ import { wire } from "../../src/upstream/connect.ts";
 import { directoryOf, forgetDirectory } from "../../src/upstream/directory.ts";
 import type { Observation } from "../../src/upstream/observe.ts";
 import { pinOf } from "../../src/upstream/pins.ts";
-import {
-  claimsBeside,
-  definitionHeads,
-  readUpstream,
-  storeObservation,
-} from "../../src/upstream/registry.ts";
+import { claimsBeside, definitionHeads, readUpstream } from "../../src/upstream/registry.ts";
+import { storeObservation } from "../../src/upstream/registry-changes.ts";
 import { admin } from "../support/gateway.ts";
 import { advance, captureLogs, gate, MINUTE, SECOND, useStoppedClock } from "../support/objects.ts";
 import { AWAY, type Fake, fakeConnect, fakes, fakeTool, fakeUpstream } from "./fake-upstream.ts";
@@ -91,6 +87,22 @@ describe("the directory", () => {
     expect(directory.prompt(EXECUTOR, "acme_p")?.definition.name).toBe("p");
     expect(directory.instructions(EXECUTOR)).toContain("Be kind.");
     expect(JSON.stringify(directory.visible(EXECUTOR))).not.toMatch(/IGNORE|evil/);
+  });
+
+  test("says how an upstream is reached, with its credentials", async () => {
+    await register("acme", { tools: [fakeTool("a")] });
+    const auth = { kind: "bearer", token: "hush" };
+    await admin("PATCH", "/upstreams/acme", { body: { auth } });
+    const directory = await directoryOf(env);
+    const entry = directory.upstream(EXECUTOR, "acme");
+    if (entry === null) throw new Error("it was registered");
+    const target = directory.target(config, entry);
+    expect(target).toMatchObject({ name: "acme", url: "https://acme.acme.com/mcp" });
+    expect(await target.authorize(false)).toEqual({ authorization: "Bearer hush" });
+    await expect(target.fetch("https://localhost/", {})).rejects.toMatchObject({
+      name: "AddressRefused",
+    });
+    expect(JSON.stringify(directory)).not.toContain("hush");
   });
 
   test("is the same object while nothing changed, whatever time passes", async () => {
