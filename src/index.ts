@@ -6,7 +6,9 @@ import { createApp } from "./app.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { readiness } from "./ops/health.ts";
 import { logEvent } from "./ops/log.ts";
+import { announceSince } from "./upstream/announce.ts";
 import { refreshAll } from "./upstream/catalogue.ts";
+import { directoryOf } from "./upstream/directory.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
 export { ListenerObject } from "./hub/listener-object.ts";
@@ -33,7 +35,9 @@ export default {
 
 async function refreshUpstreams(env: Env, config: Config): Promise<void> {
   try {
+    const before = await directoryOf(env);
     await refreshAll(env, config, Date.now());
+    await announceSince(env, before);
   } catch (error) {
     logEvent("error", "upstreams_unreadable", { error: String(error) });
   }

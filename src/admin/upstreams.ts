@@ -12,6 +12,7 @@ import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { builtInToolNames } from "../tools/index.ts";
 import { checkAddress } from "../upstream/address.ts";
+import { announceSince } from "../upstream/announce.ts";
 import { MAX_ATTEMPTS, namesOf, refreshUpstream } from "../upstream/catalogue.ts";
 import {
   changeBody,
@@ -26,7 +27,7 @@ import {
 } from "../upstream/config.ts";
 import { conflictOf } from "../upstream/conflicts.ts";
 import { wire } from "../upstream/connect.ts";
-import { forgetDirectory } from "../upstream/directory.ts";
+import { directoryOf, forgetDirectory } from "../upstream/directory.ts";
 import { exposedName } from "../upstream/naming.ts";
 import { type Observation, observe } from "../upstream/observe.ts";
 import { difference } from "../upstream/pins.ts";
@@ -441,6 +442,7 @@ async function recorded(
   make: () => Promise<Decision>,
 ): Promise<void> {
   const context = { action, upstream };
+  const before = await directoryOf(call.env);
   const outcome = await recordChange<Decision>(
     call.env,
     call.operator,
@@ -452,6 +454,7 @@ async function recorded(
         : { result: "error", error_code: decided.refusal.code, context },
   );
   unwrap(outcome);
+  await announceSince(call.env, before);
 }
 
 /** What of a registration is in the record of its change beside the call's own body. */

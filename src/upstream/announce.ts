@@ -9,16 +9,25 @@ import { logEvent } from "../ops/log.ts";
 import { refreshUpstream } from "./catalogue.ts";
 import { type Directory, directoryOf, forgetDirectory } from "./directory.ts";
 
-/** Tells the hubs of some tenants. Best effort: who listens also compares versions now and then. */
-export async function announce(env: Env, tenants: Iterable<string>): Promise<void> {
+/**
+ * Tells the hubs of all tenants that have upstreams, if the directory is not
+ * the one it was. Never throws: who listens also compares versions now and then.
+ */
+export async function announceSince(env: Env, before: Directory): Promise<void> {
   forgetDirectory();
-  const { version } = await directoryOf(env);
-  const told = await Promise.allSettled(
-    [...new Set(tenants)].map((tenant) => hubStub(env, tenant).announce(version)),
-  );
-  for (const { status } of told) {
-    if (status === "rejected") logEvent("warn", "hub_not_told", { version });
+  try {
+    const after = await directoryOf(env);
+    const { version } = after;
+    if (version === before.version) return;
+    const tenants = new Set([...tenantsOf(before), ...tenantsOf(after)]);
+    await Promise.all([...tenants].map((tenant) => hubStub(env, tenant).announce(version)));
+  } catch (error) {
+    logEvent("warn", "hub_not_told", { error: String(error) });
   }
+}
+
+function tenantsOf(directory: Directory): string[] {
+  return directory.entries().flatMap(({ config }) => config.tenants);
 }
 
 /** Refreshes an upstream, and tells those concerned if that changed anything. Never throws. */
@@ -48,15 +57,8 @@ async function refreshOnce(env: Env, config: Config, name: string): Promise<void
   try {
     const before = await directoryOf(env);
     await refreshUpstream(env, config, name, Date.now());
-    forgetDirectory();
-    const after = await directoryOf(env);
-    if (after.version === before.version) return;
-    await announce(env, [...tenantsOf(before, name), ...tenantsOf(after, name)]);
+    await announceSince(env, before);
   } catch (error) {
     logEvent("error", "refresh_failed", { upstream: name, error: String(error) });
   }
-}
-
-function tenantsOf(directory: Directory, name: string): readonly string[] {
-  return directory.entry(name)?.config.tenants ?? [];
 }

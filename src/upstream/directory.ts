@@ -8,7 +8,6 @@
  * operator's change reaches every isolate within a second or so. While D1 does
  * not answer, the last view holds for a minute, and then there is none.
  */
-import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { logEvent } from "../ops/log.ts";
@@ -17,8 +16,7 @@ import { exposedName } from "./naming.ts";
 import { INSTRUCTIONS } from "./observe.ts";
 import { type DefinitionRow, parseObject, type UpstreamRow } from "./registry.ts";
 import { SingleFlight } from "./single-flight.ts";
-import { targetOf } from "./target.ts";
-import type { Definition, UpstreamEntry, WireTarget } from "./types.ts";
+import type { Definition, UpstreamEntry } from "./types.ts";
 import { matchesTemplate } from "./uri-template.ts";
 
 const CHECK_EVERY_MS = 1_000;
@@ -37,17 +35,10 @@ export class Directory {
   readonly version: number;
   readonly #entries: readonly UpstreamEntry[];
   readonly #byName: ReadonlyMap<string, Offered>;
-  readonly #sealed: ReadonlyMap<string, string>;
 
-  /** @param sealed credentials by upstream, as they are stored */
-  constructor(
-    version: number,
-    entries: readonly UpstreamEntry[],
-    sealed: ReadonlyMap<string, string> = new Map(),
-  ) {
+  constructor(version: number, entries: readonly UpstreamEntry[]) {
     this.version = version;
     this.#entries = entries;
-    this.#sealed = sealed;
     const byName = new Map<string, Offered>();
     for (const entry of entries) {
       for (const definition of entry.definitions) {
@@ -169,18 +160,6 @@ export class Directory {
       }
     }
     return Object.fromEntries(pins);
-  }
-
-  /**
-   * How an upstream of this view is reached. Take one for each session or call
-   * that uses it: a target remembers which token it gave out last.
-   *
-   * @throws Error when its credentials were sealed under another key
-   */
-  target(config: Config, { config: upstream }: UpstreamEntry): WireTarget {
-    const sealed = this.#sealed.get(upstream.name);
-    if (sealed === undefined) throw new Error(`no upstream ${upstream.name} in this view`);
-    return targetOf(config, upstream, sealed);
   }
 
   #named(kind: ExposedKind, principal: Principal, exposed: string): Offered | null {
@@ -310,7 +289,6 @@ async function readDirectory(db: D1Database): Promise<Directory> {
   return new Directory(
     version,
     rows.map((row) => entryOf(row, approved.get(row.name) ?? [])),
-    new Map(rows.map(({ name, auth }) => [name, auth])),
   );
 }
 

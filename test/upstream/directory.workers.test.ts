@@ -9,6 +9,7 @@ import type { Observation } from "../../src/upstream/observe.ts";
 import { pinOf } from "../../src/upstream/pins.ts";
 import { claimsBeside, definitionHeads, readUpstream } from "../../src/upstream/registry.ts";
 import { storeObservation } from "../../src/upstream/registry-changes.ts";
+import { targetOfEntry } from "../../src/upstream/target.ts";
 import { admin } from "../support/gateway.ts";
 import { advance, captureLogs, gate, MINUTE, SECOND, useStoppedClock } from "../support/objects.ts";
 import { AWAY, type Fake, fakeConnect, fakes, fakeTool, fakeUpstream } from "./fake-upstream.ts";
@@ -96,7 +97,7 @@ describe("the directory", () => {
     const directory = await directoryOf(env);
     const entry = directory.upstream(EXECUTOR, "acme");
     if (entry === null) throw new Error("it was registered");
-    const target = directory.target(config, entry);
+    const target = targetOfEntry(config, entry);
     expect(target).toMatchObject({ name: "acme", url: "https://acme.acme.com/mcp" });
     expect(await target.authorize(false)).toEqual({ authorization: "Bearer hush" });
     await expect(target.fetch("https://localhost/", {})).rejects.toMatchObject({
