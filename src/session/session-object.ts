@@ -178,6 +178,8 @@ export class SessionObject extends DurableObject<Env> {
   }
 
   override webSocketClose(socket: WebSocket): void {
+    // Without an answer the other end would wait for one.
+    if (socket.readyState !== WebSocket.CLOSED) socket.close(1000, "left");
     this.#leave(socket);
   }
 

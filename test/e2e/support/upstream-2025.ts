@@ -229,7 +229,12 @@ export class Upstream2025 {
       case "hold":
         return this.#hold(String(args.token), extra);
       case "big":
-        return said(String(args.unit ?? "x").repeat(Number(args.times)));
+        // A word first, so that the response is a stream.
+        await extra.sendNotification({
+          method: "notifications/message",
+          params: { level: "info", data: "a lot is coming" },
+        });
+        return said(`${args.lead}${String(args.unit).repeat(Number(args.times))}`);
       case "steps":
         return steps(Number(args.n), extra);
       case "ask": {
