@@ -15,8 +15,8 @@ import {
 import { jsonObjectSchema } from "../mcp/json-object.ts";
 import { classifyMessage, INVALID_PARAMS, type RpcRequest, rpcResult } from "../mcp/jsonrpc.ts";
 import { acceptsEventStream } from "../mcp/negotiate.ts";
-import { sseEvent } from "../mcp/sse.ts";
-import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
+import { sseEvent, ssePlace } from "../mcp/sse.ts";
+import { isSupported2025, LATEST_2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
@@ -30,6 +30,7 @@ import {
   answerOf,
   type McpRequest,
   openSessionStream,
+  type SessionStream,
   streamOf,
   tooManyStreams,
   unsettled,
@@ -69,9 +70,13 @@ export async function getMcp(call: McpRequest): Promise<Response> {
     after === null ? { kind: "get", directory: directory.version } : { kind: "resume", after };
   const opened = await openSessionStream(call, sessionId, wish);
   const method = after === null ? "GET" : "GET resume";
-  if (opened instanceof Response) throw await streamRefusal(call, sessionId, opened, method);
+  if (opened instanceof Response && opened.status !== 204) {
+    throw await streamRefusal(call, sessionId, opened, method);
+  }
   call.log({ method, tool: null, error_code: null, session_id: sessionId });
-  const { socket, stream, kind } = opened;
+  // It has all of a stream that has ended: 204 is what tells an event source not to come back (HTML, 9.2.3).
+  if (opened instanceof Response) return new Response(null, { status: 204 });
+  const { socket, kind } = opened;
   // The stream of a call ends with it, and has no news to wait for.
   const watch =
     kind === "get"
@@ -81,8 +86,7 @@ export async function getMcp(call: McpRequest): Promise<Response> {
           }
         })
       : null;
-  const first = after === null ? priming(stream) : null;
-  const answer = streamOf(call, opened, first, kind !== "get", {
+  const answer = streamOf(call, opened, priming(opened), kind !== "get", {
     recheck: async () => watch?.look(),
     onEnd: () => watch?.stop(),
   });
@@ -90,9 +94,17 @@ export async function getMcp(call: McpRequest): Promise<Response> {
   return answer.response;
 }
 
-/** The priming event: an id to resume from, and no data (2025-11-25, Sending Messages). */
-function priming(stream: number): string {
-  return sseEvent({ id: eventId(stream, 0), data: "", retry: RETRY_MS });
+/**
+ * The priming event: an id to resume from, and no data (2025-11-25, Sending
+ * Messages). Clients of earlier revisions read data as JSON, even where it is
+ * empty; for them there is no data field, so that no event is dispatched and the
+ * id is kept all the same (HTML, 9.2.6).
+ */
+function priming({ stream, after, version }: SessionStream): string {
+  const id = eventId(stream, after);
+  return version === LATEST_2025
+    ? sseEvent({ id, data: "", retry: RETRY_MS })
+    : ssePlace(id, RETRY_MS);
 }
 
 async function streamRefusal(
@@ -102,6 +114,7 @@ async function streamRefusal(
   method: string,
 ): Promise<HttpRefusal> {
   if (answer.status === 503) return tooManyStreams();
+  if (answer.status === 409) return unsettled();
   if (answer.status === 410) {
     return new HttpRefusal(
       400,

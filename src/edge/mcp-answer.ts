@@ -59,7 +59,7 @@ export async function answerOf(
   call: McpRequest,
   sessionId: string,
   reply: Reply,
-  first: (stream: number) => string | null,
+  first: (opened: SessionStream) => string | null,
 ): Promise<Answer | null> {
   switch (reply.kind) {
     case "reply":
@@ -69,7 +69,8 @@ export async function answerOf(
       call.log({ ...reply.log, session_id: sessionId });
       const wish: StreamWish = { kind: "call", stream: reply.stream };
       const opened = await openSessionStream(call, sessionId, wish);
-      if (!(opened instanceof Response)) return streamOf(call, opened, first(reply.stream), true);
+      if (!(opened instanceof Response)) return streamOf(call, opened, first(opened), true);
+      if (opened.status === 409) throw unsettled();
       throw opened.status === 503 ? tooManyStreams() : streamGone();
     }
     case "unsettled":
@@ -120,7 +121,11 @@ function streamGone(): HttpRefusal {
 export type SessionStream = {
   readonly socket: WebSocket;
   readonly stream: number;
+  /** The event that the client has already; 0 is none. */
+  readonly after: number;
   readonly kind: StreamKind;
+  /** The revision that the session speaks. */
+  readonly version: string;
 };
 
 /** Asks a session's object for the socket of a stream; its answer where it gives none. */
@@ -135,13 +140,22 @@ export async function openSessionStream(
   });
   const socket = response.webSocket;
   if (socket === null) return response;
-  const { stream, kind } = streamHeadersSchema.parse(Object.fromEntries(response.headers));
-  return { socket, stream, kind };
+  return { socket, ...streamHeadersSchema.parse(Object.fromEntries(response.headers)) };
 }
 
 const streamHeadersSchema = z
-  .object({ "x-stream": z.coerce.number(), "x-stream-kind": z.enum(STREAM_KINDS) })
-  .transform((headers) => ({ stream: headers["x-stream"], kind: headers["x-stream-kind"] }));
+  .object({
+    "x-stream": z.coerce.number(),
+    "x-stream-after": z.coerce.number(),
+    "x-stream-kind": z.enum(STREAM_KINDS),
+    "x-stream-version": z.string(),
+  })
+  .transform((headers) => ({
+    stream: headers["x-stream"],
+    after: headers["x-stream-after"],
+    kind: headers["x-stream-kind"],
+    version: headers["x-stream-version"],
+  }));
 
 /** The response that carries a session's stream. */
 export function streamOf(

@@ -38,6 +38,11 @@ export function sseEvent({ id, event, data, retry }: SseEvent): string {
   return `${text}\n`;
 }
 
+/** An id and a pause without data: a client remembers both, and is given no event. */
+export function ssePlace(id: string, retry: number): string {
+  return `id: ${fieldValue("id", id)}\nretry: ${wholeMilliseconds(retry)}\n\n`;
+}
+
 /** A comment, which clients pass over: it keeps a silent connection open. */
 export function sseComment(text: string): string {
   return `: ${fieldValue("comment", text)}\n\n`;

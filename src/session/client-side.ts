@@ -7,7 +7,7 @@
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RequestId, RpcNotification, RpcResponse } from "../mcp/jsonrpc.ts";
 import type { ClientAnswer } from "../upstream/types.ts";
-import type { StreamKind, Streams } from "./streams.ts";
+import type { StreamKind, StreamRequest, Streams } from "./streams.ts";
 
 /** How one call reaches its client while it is under way. */
 export type Channel = {
@@ -27,7 +27,12 @@ export type OpenChannel = Channel & {
   readonly stream: () => number | null;
   /** Makes the response a stream now. */
   readonly open: () => number;
+  /** Ends the call for a reason that its client does not know, and is told as the answer. */
   readonly cancel: (reason: string) => void;
+  /** Ends the call at its client's wish. */
+  readonly withdraw: (reason: string) => void;
+  /** Whether it was the client that cancelled the call: it wants no answer. */
+  readonly isUnwanted: () => boolean;
   readonly close: () => void;
 };
 
@@ -55,12 +60,18 @@ export class ClientSide {
    * the 2025 era, the gateway's own request id in the other. `onOpen` is told
    * once, when the response becomes a stream.
    */
-  begin(key: string, kind: StreamKind, onOpen: (stream: number) => void): OpenChannel {
+  begin(
+    key: string,
+    kind: Exclude<StreamKind, "get">,
+    request: StreamRequest,
+    onOpen: (stream: number) => void,
+  ): OpenChannel {
     const aborter = new AbortController();
     let stream: number | null = null;
+    let isUnwanted = false;
     const open = (): number => {
       if (stream === null) {
-        stream = this.#streams.open(kind);
+        stream = this.#streams.open(kind, request);
         onOpen(stream);
       }
       return stream;
@@ -80,6 +91,11 @@ export class ClientSide {
       stream: () => stream,
       open,
       cancel: (reason) => aborter.abort(new Error(reason)),
+      withdraw: (reason) => {
+        isUnwanted = true;
+        aborter.abort(new Error(reason));
+      },
+      isUnwanted: () => isUnwanted,
       close: () => {
         if (this.#calls.get(key) === channel) this.#calls.delete(key);
       },
@@ -93,18 +109,19 @@ export class ClientSide {
     return this.#calls.has(key);
   }
 
-  /** Cancels a call; one that is over, or never was, is passed over. */
+  /** Cancels a call for its client; one that is over, or never was, is passed over. */
   cancel(key: string, reason: string): void {
-    this.#calls.get(key)?.cancel(reason);
+    this.#calls.get(key)?.withdraw(reason);
   }
 
-  /** Cancels the call whose response a stream is. */
+  /** Cancels the call whose response a stream is, for the client that closed it. */
   cancelStream(stream: number, reason: string): void {
     for (const channel of this.#calls.values()) {
-      if (channel.stream() === stream) channel.cancel(reason);
+      if (channel.stream() === stream) channel.withdraw(reason);
     }
   }
 
+  /** Cancels every call: the session ends. */
   cancelAll(reason: string): void {
     for (const channel of this.#calls.values()) channel.cancel(reason);
   }

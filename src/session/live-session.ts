@@ -21,12 +21,13 @@ import {
 } from "./flush.ts";
 import { ambientCloseMs, mintedAtMs } from "./ids.ts";
 import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { lostAnswer } from "./lost-answer.ts";
 import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
 import type { SessionStore } from "./store.ts";
 import type { ListName } from "./stream-request.ts";
-import { Streams } from "./streams.ts";
+import { type StreamRequest, Streams } from "./streams.ts";
 import type { Bind, CallLedger, CallRuntime, ClientNote, Stateless } from "./tool-call.ts";
 import { UpstreamSide } from "./upstream-side.ts";
 
@@ -56,6 +57,9 @@ export class LiveSession {
   #inFlight = 0;
   #closing = false;
   readonly #idleWaiters: (() => void)[] = [];
+  /** Responses of an earlier life that its calls never finished, and the last record of each call that is settled. */
+  #lostStreams: { stream: number; request: StreamRequest }[];
+  readonly #lostReceipts = new Map<string, Receipt>();
   readonly streams: Streams;
   readonly client: ClientSide;
   readonly upstreams: UpstreamSide;
@@ -84,6 +88,7 @@ export class LiveSession {
       auditArgs: config.auditArgs,
     });
     this.streams = new Streams(ctx);
+    this.#lostStreams = this.streams.unfinished();
     this.client = new ClientSide(this.streams);
     this.upstreams = new UpstreamSide({
       env,
@@ -190,9 +195,12 @@ export class LiveSession {
     return this.#scheduled(() => this.#ledger.result(intentSeq, entry));
   }
 
-  /** Closes the intents that an earlier life left open. Concurrent callers wait for the same round. */
+  /**
+   * Closes the intents that an earlier life left open, and answers their clients.
+   * Concurrent callers wait for the same round.
+   */
   async settle(): Promise<void> {
-    if (this.#lost.length === 0) return;
+    if (this.#lost.length === 0 && this.#lostStreams.length === 0) return;
     this.#settling ??= this.#settleLost().finally(() => {
       this.#settling = null;
     });
@@ -210,10 +218,17 @@ export class LiveSession {
     while (this.#lost.length > 0) {
       const intent = this.#lost[0];
       if (intent === undefined) return;
-      await settleIntent(this.#env, this.#ledger, this.#state, intent.seq, intent.note);
+      const { seq, note } = intent;
+      const receipt = await settleIntent(this.#env, this.#ledger, this.#state, seq, note);
+      this.#lostReceipts.set(note.request_id, receipt);
       this.#lost.shift();
       this.#afterAppend();
     }
+    for (const { stream, request } of this.#lostStreams.splice(0)) {
+      const receipt = this.#lostReceipts.get(request.request_id) ?? null;
+      this.streams.append(stream, lostAnswer(request, receipt), true);
+    }
+    this.#lostReceipts.clear();
   }
 
   /**

@@ -40,21 +40,25 @@ export async function onChannel(
   runtime: CallRuntime,
   call: {
     readonly key: string;
-    readonly kind: StreamKind;
+    readonly kind: Exclude<StreamKind, "get">;
     readonly request: RpcRequest;
     readonly requestId: string;
   },
   onStream: (stream: number) => void,
   work: (channel: Channel) => Promise<Answered>,
 ): Promise<Answered> {
-  const channel = runtime.client.begin(call.key, call.kind, onStream);
+  const { id } = call.request;
+  const answers = { id, request_id: call.requestId };
+  const channel = runtime.client.begin(call.key, call.kind, answers, onStream);
   const timer = setTimeout(() => channel.open(), STREAM_AFTER_MS);
   try {
     const answered = await work(channel);
-    const stream = channel.stream();
+    // A cancelled request gets no response (2025-11-25, Cancellation), and only a stream can end
+    // without one. In the other era the client has left, and there is nothing to answer on.
+    const mustStream = channel.isUnwanted() && call.kind === "post";
+    const stream = mustStream ? channel.open() : channel.stream();
     if (stream !== null) {
-      // A cancelled request gets no response (2025-11-25, Cancellation).
-      if (channel.signal.aborted) runtime.streams.end(stream);
+      if (channel.isUnwanted()) runtime.streams.end(stream);
       else runtime.streams.append(stream, answered.body, true);
     }
     return answered;

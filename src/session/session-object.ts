@@ -38,7 +38,7 @@ import {
   type StreamWish,
   streamRequestSchema,
 } from "./stream-request.ts";
-import { parseEventId, type Streams } from "./streams.ts";
+import { parseEventId } from "./streams.ts";
 import type { Stateless } from "./tool-call.ts";
 
 const SESSION_KEY_BYTES = 32;
@@ -141,21 +141,28 @@ export class SessionObject extends DurableObject<Env> {
     const session = await this.#attending(principal, wish);
     if (typeof session === "string") return new Response(session, { status: 404 });
     const { streams } = session;
+    try {
+      // What an earlier life lost is answered on its stream, before a client asks for it.
+      await session.settle();
+    } catch (error) {
+      this.#logUnsettled(session, null, error);
+      return new Response("unsettled", { status: 409 });
+    }
     if (streams.full) return new Response("full", { status: 503 });
     if (wish.kind === "resume") {
       const place = parseEventId(wish.after);
-      if (place === null || !streams.resumable(place)) {
-        return new Response("gone", { status: 410 });
-      }
-      return attached(streams, place.stream, place.n);
+      const state = place === null ? "gone" : streams.placeOf(place);
+      if (place === null || state === "gone") return new Response("gone", { status: 410 });
+      if (state === "over") return new Response(null, { status: 204 });
+      return attached(session, place.stream, place.n);
     }
     if (wish.kind === "call") {
       return streams.kindOf(wish.stream) === null
         ? new Response("gone", { status: 410 })
-        : attached(streams, wish.stream, 0);
+        : attached(session, wish.stream, 0);
     }
-    const stream = streams.open("get");
-    const response = attached(streams, stream, 0);
+    const stream = streams.open("get", null);
+    const response = attached(session, stream, 0);
     session.noteDirectory(wish.directory, LISTS_CHANGED);
     return response;
   }
@@ -171,6 +178,8 @@ export class SessionObject extends DurableObject<Env> {
   }
 
   override webSocketClose(socket: WebSocket): void {
+    // Without an answer the other end would wait for one.
+    if (socket.readyState !== WebSocket.CLOSED) socket.close(1000, "left");
     this.#leave(socket);
   }
 
@@ -274,7 +283,7 @@ export class SessionObject extends DurableObject<Env> {
     }
   }
 
-  #logUnsettled(session: LiveSession, requestId: string, error: unknown): void {
+  #logUnsettled(session: LiveSession, requestId: string | null, error: unknown): void {
     logEvent("error", "settle_failed", {
       session_id: session.state.session_id,
       request_id: requestId,
@@ -398,11 +407,16 @@ export class SessionObject extends DurableObject<Env> {
 }
 
 /** The socket of a stream, from the event after one. */
-function attached(streams: Streams, stream: number, after: number): Response {
+function attached({ streams, state }: LiveSession, stream: number, after: number): Response {
   const kind = streams.kindOf(stream) ?? "get";
   return new Response(null, {
     status: 101,
     webSocket: streams.attach(stream, after),
-    headers: { "x-stream": String(stream), "x-stream-kind": kind },
+    headers: {
+      "x-stream": String(stream),
+      "x-stream-after": String(after),
+      "x-stream-kind": kind,
+      "x-stream-version": state.protocol_version ?? "",
+    },
   });
 }

@@ -7,7 +7,7 @@
 import * as z from "zod";
 import { workspaceStub } from "../objects.ts";
 import type { Settlement } from "../workspace/types.ts";
-import type { Entry, IntentNote, Ledger } from "./ledger.ts";
+import type { Entry, IntentNote, Ledger, Receipt } from "./ledger.ts";
 import type { SessionState } from "./state.ts";
 
 const intentNoteSchema = z.object({
@@ -32,16 +32,16 @@ export function isLost(note: IntentNote): boolean {
   return note.event !== "admin";
 }
 
-/** Settles one open intent and appends its result. Throws when the Workspace cannot be asked. */
+/** Settles one open intent and appends its result; answers with that record. Throws when the Workspace cannot be asked. */
 export async function settleIntent(
   env: Env,
   ledger: Ledger,
   state: SessionState,
   seq: number,
   note: IntentNote,
-): Promise<void> {
+): Promise<Receipt> {
   const settlement = await askWorkspace(env, state, seq, note);
-  ledger.result(seq, settledEntry(note, settlement));
+  return ledger.result(seq, settledEntry(note, settlement));
 }
 
 /** Asks the Workspace of an intent how it ended; null when no Workspace was concerned. */

@@ -18,8 +18,8 @@ import * as z from "zod";
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS streams (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, next INTEGER NOT NULL, sent INTEGER NOT NULL,
-    done INTEGER NOT NULL, bytes INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, first INTEGER NOT NULL, next INTEGER NOT NULL,
+    sent INTEGER NOT NULL, done INTEGER NOT NULL, chars INTEGER NOT NULL, request TEXT
   );
   CREATE TABLE IF NOT EXISTS events (
     stream INTEGER NOT NULL, n INTEGER NOT NULL, part INTEGER NOT NULL, last INTEGER NOT NULL,
@@ -33,8 +33,13 @@ const PART_CHARS = 300_000;
 const WINDOW_CHARS = 600_000;
 /** Frames under way: a socket's attachment, which lists them, is small. */
 const WINDOW_FRAMES = 64;
-/** Characters of finished streams that a session keeps for clients that may still come back. */
+/** Finished streams that a session keeps for clients that may still come back, and their characters. */
+const MAX_KEPT_STREAMS = 1_000;
 const MAX_KEPT_CHARS = 64_000_000;
+/** GET streams that a session keeps: those that clients have left, and do not come back to, are forgotten. */
+const MAX_GET_STREAMS = 32;
+/** Events that a GET stream keeps: it has no end, and nobody resumes from a place so far back. */
+const MAX_GET_EVENTS = 1_000;
 /** Streams with a socket, of one session. */
 const MAX_SOCKETS = 256;
 
@@ -52,7 +57,24 @@ const attachmentSchema = z.object({
 });
 type Attachment = z.infer<typeof attachmentSchema>;
 
-type StreamRow = { id: number; kind: StreamKind; next: number; sent: number; done: number };
+/** The request whose response a stream is: what its client calls it, and what the gateway does. */
+const streamRequestSchema = z.object({
+  id: z.union([z.string(), z.number()]),
+  request_id: z.string(),
+});
+export type StreamRequest = z.infer<typeof streamRequestSchema>;
+
+/** `first` is the oldest event that is kept, `next` the one to come, `sent` the last that went to a socket. */
+type StreamRow = {
+  id: number;
+  kind: StreamKind;
+  first: number;
+  next: number;
+  sent: number;
+  done: number;
+  chars: number;
+};
+const COLUMNS = "id, kind, first, next, sent, done, chars";
 
 /** The id of an event, unique within its session (2025-11-25, Resumability). */
 export function eventId(stream: number, n: number): string {
@@ -72,22 +94,45 @@ export class Streams {
   readonly #sql: SqlStorage;
   /** Whether this life has made sure of the tables. */
   #ready = false;
+  /** Finished streams that are kept, and their characters; null until this life has counted them. */
+  #kept: { streams: number; chars: number } | null = null;
 
   constructor(ctx: DurableObjectState) {
     this.#ctx = ctx;
     this.#sql = ctx.storage.sql;
   }
 
-  /** Opens a stream. Its first event is 1; 0 is the place before it. */
-  open(kind: StreamKind): number {
+  /** Opens a stream. Its first event is 1; 0 is the place before it. `request` is what a `post` or a `call` answers. */
+  open(kind: StreamKind, request: StreamRequest | null): number {
     this.#prepare();
-    const row = this.#sql
+    const { id } = this.#sql
       .exec<{ id: number }>(
-        "INSERT INTO streams (kind, next, sent, done, bytes) VALUES (?, 1, 0, 0, 0) RETURNING id",
+        `INSERT INTO streams (kind, first, next, sent, done, chars, request)
+         VALUES (?, 1, 1, 0, 0, 0, ?) RETURNING id`,
         kind,
+        request === null ? null : JSON.stringify(request),
       )
       .one();
-    return row.id;
+    if (kind === "get") this.#forgetLeft();
+    return id;
+  }
+
+  /**
+   * The responses that are not finished. At the beginning of a life these are
+   * of calls that were lost with the one before. Reads only.
+   */
+  unfinished(): { stream: number; request: StreamRequest }[] {
+    const made = this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'streams'").toArray();
+    if (made.length === 0) return [];
+    return this.#sql
+      .exec<{ id: number; request: string }>(
+        "SELECT id, request FROM streams WHERE done = 0 AND request IS NOT NULL ORDER BY id",
+      )
+      .toArray()
+      .map(({ id, request }) => ({
+        stream: id,
+        request: streamRequestSchema.parse(JSON.parse(request)),
+      }));
   }
 
   /** Appends one message, and sends it if a socket is there. `last` ends the stream. */
@@ -96,40 +141,49 @@ export class Streams {
     const row = this.#row(stream);
     if (row === null || row.done === 1) return;
     this.#ctx.storage.transactionSync(() => {
-      const parts = Math.max(1, Math.ceil(text.length / PART_CHARS));
-      for (let part = 0; part < parts; part++) {
+      const parts = partsOf(text);
+      for (const [part, piece] of parts.entries()) {
         this.#sql.exec(
           "INSERT INTO events (stream, n, part, last, text) VALUES (?, ?, ?, ?, ?)",
           stream,
           row.next,
           part,
-          part === parts - 1 ? 1 : 0,
-          text.slice(part * PART_CHARS, (part + 1) * PART_CHARS),
+          part === parts.length - 1 ? 1 : 0,
+          piece,
         );
       }
       this.#sql.exec(
-        "UPDATE streams SET next = next + 1, done = ?, bytes = bytes + ? WHERE id = ?",
+        "UPDATE streams SET next = next + 1, done = ?, chars = chars + ? WHERE id = ?",
         last ? 1 : 0,
         text.length,
         stream,
       );
+      if (row.kind === "get") this.#forgetOld(row);
     });
     this.#push(stream);
-    if (last) this.#prune();
+    if (last) this.#finished(row.chars + text.length);
   }
 
   /** Ends a stream without another event. */
   end(stream: number): void {
     this.#prepare();
+    const row = this.#row(stream);
+    if (row === null || row.done === 1) return;
     this.#sql.exec("UPDATE streams SET done = 1 WHERE id = ?", stream);
     this.#push(stream);
+    this.#finished(row.chars);
   }
 
-  /** Whether a place may be resumed: the stream is kept, can be resumed, and gave out that event. */
-  resumable(place: { stream: number; n: number }): boolean {
-    this.#prepare();
+  /**
+   * Whether a place may be resumed: `gone` when no event of a resumable stream
+   * that is kept, `over` when the stream has ended and its client has all of it.
+   */
+  placeOf(place: { stream: number; n: number }): "open" | "over" | "gone" {
     const row = this.#row(place.stream);
-    return row !== null && row.kind !== "call" && place.n < row.next;
+    if (row === null || row.kind === "call" || place.n >= row.next || place.n < row.first - 1) {
+      return "gone";
+    }
+    return row.done === 1 && place.n === row.next - 1 ? "over" : "open";
   }
 
   /** What a stream is for; null for one that is not kept. */
@@ -146,8 +200,8 @@ export class Streams {
       )
       .toArray()
       .map(({ id }) => id);
-    const live = new Set(this.#sockets().map(({ at }) => at.stream));
-    return ids.find((id) => live.has(id)) ?? ids[0] ?? null;
+    const held = this.#held();
+    return ids.find((id) => held.has(id)) ?? ids[0] ?? null;
   }
 
   /** Whether the object has room for another socket. */
@@ -206,7 +260,7 @@ export class Streams {
     this.#prepare();
     return (
       this.#sql
-        .exec<StreamRow>("SELECT id, kind, next, sent, done FROM streams WHERE id = ?", stream)
+        .exec<StreamRow>(`SELECT ${COLUMNS} FROM streams WHERE id = ?`, stream)
         .toArray()[0] ?? null
     );
   }
@@ -261,10 +315,10 @@ export class Streams {
 
   /** Moves what no socket ever sent from GET streams that nobody holds to the newest. */
   #adopt(stream: number): void {
-    const held = new Set(this.#sockets().map(({ at }) => at.stream));
+    const held = this.#held();
     const others = this.#sql
       .exec<StreamRow>(
-        "SELECT id, kind, next, sent, done FROM streams WHERE kind = 'get' AND done = 0 AND id < ? ORDER BY id",
+        `SELECT ${COLUMNS} FROM streams WHERE kind = 'get' AND done = 0 AND id < ? ORDER BY id`,
         stream,
       )
       .toArray();
@@ -287,30 +341,93 @@ export class Streams {
           other.next - 1 - other.sent,
           stream,
         );
-        this.#sql.exec("UPDATE streams SET next = ? WHERE id = ?", other.sent + 1, other.id);
+        this.#sql.exec(
+          "UPDATE streams SET first = min(first, ?), next = ? WHERE id = ?",
+          other.sent + 1,
+          other.sent + 1,
+          other.id,
+        );
       });
     }
   }
 
-  /** Forgets the oldest finished streams while they hold more than a session may keep. */
-  #prune(): void {
-    const finished = this.#sql
-      .exec<{ id: number; bytes: number }>(
-        "SELECT id, bytes FROM streams WHERE done = 1 ORDER BY id DESC",
-      )
+  /** Counts a stream that has just finished, and forgets the oldest ones while a session keeps too much. */
+  #finished(chars: number): void {
+    // Counted once a life: the table is not read at the end of every call.
+    if (this.#kept === null) {
+      this.#kept = this.#sql
+        .exec<{ streams: number; chars: number }>(
+          "SELECT count(*) AS streams, coalesce(sum(chars), 0) AS chars FROM streams WHERE done = 1",
+        )
+        .one();
+    } else {
+      this.#kept.streams += 1;
+      this.#kept.chars += chars;
+    }
+    if (!this.#keepsTooMuch()) return;
+    const held = this.#held();
+    const oldest = this.#sql
+      .exec<{ id: number }>("SELECT id FROM streams WHERE done = 1 ORDER BY id")
       .toArray();
-    const held = new Set(this.#sockets().map(({ at }) => at.stream));
-    let kept = 0;
-    for (const { id, bytes } of finished) {
-      kept += bytes;
-      if (kept > MAX_KEPT_CHARS && !held.has(id)) this.#delete(id);
+    for (const { id } of oldest) {
+      if (!this.#keepsTooMuch()) return;
+      if (!held.has(id)) this.#delete(id);
     }
   }
 
+  #keepsTooMuch(): boolean {
+    const { streams, chars } = this.#kept ?? { streams: 0, chars: 0 };
+    return streams > MAX_KEPT_STREAMS || chars > MAX_KEPT_CHARS;
+  }
+
+  /** Forgets the oldest events of a GET stream to which one was just appended. */
+  #forgetOld({ id, first, next }: StreamRow): void {
+    const keepFrom = next + 1 - MAX_GET_EVENTS;
+    if (keepFrom <= first) return;
+    this.#sql.exec("DELETE FROM events WHERE stream = ? AND n < ?", id, keepFrom);
+    this.#sql.exec("UPDATE streams SET first = ? WHERE id = ?", keepFrom, id);
+  }
+
+  /** Forgets the oldest GET streams that nobody holds. What was never sent on them goes with them. */
+  #forgetLeft(): void {
+    const held = this.#held();
+    const left = this.#sql
+      .exec<{ id: number }>("SELECT id FROM streams WHERE kind = 'get' ORDER BY id DESC")
+      .toArray()
+      .slice(MAX_GET_STREAMS);
+    for (const { id } of left) if (!held.has(id)) this.#delete(id);
+  }
+
+  /** The streams that have a socket. */
+  #held(): Set<number> {
+    return new Set(this.#sockets().map(({ at }) => at.stream));
+  }
+
   #delete(stream: number): void {
+    const row = this.#row(stream);
+    if (row?.done === 1 && this.#kept !== null) {
+      this.#kept.streams -= 1;
+      this.#kept.chars -= row.chars;
+    }
     this.#sql.exec("DELETE FROM events WHERE stream = ?", stream);
     this.#sql.exec("DELETE FROM streams WHERE id = ?", stream);
   }
+}
+
+/**
+ * A text in parts that can be stored and sent by themselves. No cut is within a
+ * surrogate pair: half a character would not survive UTF-8.
+ */
+export function partsOf(text: string): string[] {
+  const parts: string[] = [];
+  for (let from = 0; from < text.length; ) {
+    let to = Math.min(from + PART_CHARS, text.length);
+    const isPair = to < text.length && /[\ud800-\udbff]/.test(text.charAt(to - 1));
+    if (isPair) to -= 1;
+    parts.push(text.slice(from, to));
+    from = to;
+  }
+  return parts.length === 0 ? [""] : parts;
 }
 
 function load(socket: WebSocket): Attachment {

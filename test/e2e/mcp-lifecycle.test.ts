@@ -75,7 +75,13 @@ describe("initialize", () => {
       id: "first",
       result: {
         protocolVersion: answered,
-        capabilities: { tools: {} },
+        capabilities: {
+          tools: { listChanged: true },
+          prompts: { listChanged: true },
+          resources: { subscribe: true, listChanged: true },
+          completions: {},
+          logging: {},
+        },
         serverInfo: { name: "atlas-gate", title: "Atlas Gate", version: expect.any(String) },
         instructions: expect.any(String),
       },
@@ -165,7 +171,7 @@ describe("messages of a session", () => {
     expect(await recordsOf(session.id)).toHaveLength(1);
   });
 
-  it.each(["tools/nothing", "resources/list", "prompts/get", "__proto__", "constructor", ""])(
+  it.each(["tools/nothing", "server/discover", "prompts/nothing", "__proto__", "constructor", ""])(
     "answers the method %j, which it does not have, with -32601 and 200",
     async (method) => {
       const session = await RawSession.open(gateway.url, gateway.keys.windsurf);

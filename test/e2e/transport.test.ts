@@ -143,9 +143,9 @@ describe("methods and media types", () => {
     expect(answer.headers.allow).toContain("POST");
   });
 
-  it("opens no stream on GET, and says so as the protocol asks", async () => {
+  it("opens a stream on GET for a session, and for nothing else", async () => {
     const headers = { ...bearer(gateway.keys.windsurf), accept: "text/event-stream" };
-    expectMcpRefusal(await send(`${gateway.url}/mcp`, { headers }), 405, "INVALID_ARGUMENT");
+    expectMcpRefusal(await send(`${gateway.url}/mcp`, { headers }), 400, "SESSION_REQUIRED");
     const json = { ...headers, accept: "application/json" };
     expectMcpRefusal(await send(`${gateway.url}/mcp`, { headers: json }), 406, "INVALID_ARGUMENT");
   });

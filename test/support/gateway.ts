@@ -191,6 +191,7 @@ function readCalled({ status, headers, text, body }: Answer): Called {
 export class Client {
   readonly key: Key;
   readonly id: string;
+  #requests = 0;
 
   constructor(key: Key, id: string) {
     this.key = key;
@@ -205,7 +206,9 @@ export class Client {
   }
 
   rpc(method: string, params?: Record<string, unknown>): Promise<Answer> {
-    return postMcp(this.key.key, this.id, { jsonrpc: "2.0", id: 1, method, params });
+    // An id each: two requests that are under way may not have the same one.
+    this.#requests += 1;
+    return postMcp(this.key.key, this.id, { jsonrpc: "2.0", id: this.#requests, method, params });
   }
 
   async call(name: string, args: Record<string, unknown> = {}): Promise<Called> {
