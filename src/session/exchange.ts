@@ -49,9 +49,10 @@ export class Exchange {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
         onNotification: (notification) => this.#notify?.(notification),
-        onRequest: ({ method, params }) => {
+        onRequest: ({ method, params }, givenUp) => {
           const question = { method, params };
-          return ask(question, this.#aborter.signal) ?? this.#wait(question);
+          const signal = AbortSignal.any([this.#aborter.signal, givenUp]);
+          return ask(question, signal) ?? this.#wait(question, signal);
         },
       })
       .then((outcome) => {
@@ -71,6 +72,8 @@ export class Exchange {
         if (this.#outcome !== null) return { kind: "over", outcome: this.#outcome };
         if (this.#open.size > 0) {
           await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+          // The upstream may have answered, or taken its questions back, meanwhile.
+          if (this.#outcome !== null || this.#open.size === 0) continue;
           const questions = new Map([...this.#open].map(([key, { question }]) => [key, question]));
           return { kind: "asked", questions };
         }
@@ -100,14 +103,18 @@ export class Exchange {
     this.#aborter.abort(new Error(reason));
   }
 
-  #wait(question: Question): Promise<ClientAnswer> {
+  /** Keeps a question until the client answers it or the upstream takes it back. */
+  #wait(question: Question, signal: AbortSignal): Promise<ClientAnswer> {
     this.#asked += 1;
     const key = `${question.method.replace(/\W/g, "_")}_${this.#asked}`;
     return new Promise((resolve, reject) => {
+      const drop = (): void => {
+        this.#open.delete(key);
+        reject(signal.reason);
+      };
+      if (signal.aborted) return drop();
+      signal.addEventListener("abort", drop, { once: true });
       this.#open.set(key, { question, answer: resolve });
-      this.#aborter.signal.addEventListener("abort", () => reject(this.#aborter.signal.reason), {
-        once: true,
-      });
       this.#changed?.();
     });
   }
