@@ -95,6 +95,11 @@ export async function answerOutward(
       request,
       requestId,
       route: routing.route,
+      routeNow: async () => {
+        const now = await directoryNow(runtime, requestId);
+        const again = now === null ? null : routeOf(now, caller, request, method);
+        return again?.ok === true ? again.route : null;
+      },
     });
   }
   const isResource = method === "resources/read" && routing.kind === "missing";

@@ -99,6 +99,8 @@ export type RelayJob = {
   readonly request: RpcRequest;
   readonly requestId: string;
   readonly route: Route;
+  /** The route as it is now; null where there is none any more, or nobody can say. */
+  readonly routeNow: () => Promise<Route | null>;
 };
 
 /** One job with what was found out about it. */
@@ -132,6 +134,8 @@ export async function relay(given: RelayJob): Promise<Answered> {
   let { exchange, params } = resumed.value;
 
   for (let round = 1; round <= MOST_ROUNDS; round++) {
+    const late = round === 1 ? null : await lateRefusal(job);
+    if (late !== null) return refused(job, late);
     const intent = openIntent(job);
     const decision = await decide(job);
     if (!decision.ok) {
@@ -228,6 +232,16 @@ function earlyRefusal({ runtime, route, workspace_root, plan_hash }: Job): Refus
   return null;
 }
 
+/** What changed while the client was asked: the caller's rights, or the definition. */
+async function lateRefusal(job: Job): Promise<Refusal | null> {
+  const route = await job.routeNow();
+  if (route !== null) return earlyRefusal({ ...job, route });
+  return {
+    code: "FORBIDDEN",
+    message: `${job.route.entry.config.name} may no longer be used for this. The call was not finished.`,
+  };
+}
+
 /**
  * Asks the Workspace object, as of now: no cached approval is trusted. What needs no plan is asked
  * about too where one is bound, for what it forbids stays forbidden.
@@ -251,10 +265,7 @@ async function decide(job: Job): Promise<Decision<Approved | null>> {
   }
 }
 
-function upstreamContext(
-  { route }: Job,
-  approved: Approved | null,
-): JsonObject {
+function upstreamContext({ route }: Job, approved: Approved | null): JsonObject {
   const { entry, definition } = route;
   return {
     upstream: entry.config.name,
