@@ -49,9 +49,9 @@ export class Exchange {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
         onNotification: (notification) => this.#notify?.(notification),
-        onRequest: ({ method, params }, withdrawn) => {
+        onRequest: ({ method, params }, givenUp) => {
           const question = { method, params };
-          const signal = AbortSignal.any([this.#aborter.signal, withdrawn]);
+          const signal = AbortSignal.any([this.#aborter.signal, givenUp]);
           return ask(question, signal) ?? this.#wait(question, signal);
         },
       })
@@ -72,9 +72,9 @@ export class Exchange {
         if (this.#outcome !== null) return { kind: "over", outcome: this.#outcome };
         if (this.#open.size > 0) {
           await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+          // The upstream may have answered, or taken its questions back, meanwhile.
+          if (this.#outcome !== null || this.#open.size === 0) continue;
           const questions = new Map([...this.#open].map(([key, { question }]) => [key, question]));
-          // An upstream may take a question back.
-          if (questions.size === 0 || this.#outcome !== null) continue;
           return { kind: "asked", questions };
         }
         await new Promise<void>((resolve) => {
@@ -103,17 +103,18 @@ export class Exchange {
     this.#aborter.abort(new Error(reason));
   }
 
+  /** Keeps a question until the client answers it or the upstream takes it back. */
   #wait(question: Question, signal: AbortSignal): Promise<ClientAnswer> {
     this.#asked += 1;
     const key = `${question.method.replace(/\W/g, "_")}_${this.#asked}`;
     return new Promise((resolve, reject) => {
-      this.#open.set(key, { question, answer: resolve });
-      const withdraw = (): void => {
+      const drop = (): void => {
         this.#open.delete(key);
         reject(signal.reason);
       };
-      if (signal.aborted) withdraw();
-      signal.addEventListener("abort", withdraw, { once: true });
+      if (signal.aborted) return drop();
+      signal.addEventListener("abort", drop, { once: true });
+      this.#open.set(key, { question, answer: resolve });
       this.#changed?.();
     });
   }

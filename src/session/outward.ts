@@ -101,7 +101,8 @@ export async function answerOutward(
       status: 200,
     });
   }
-  const routing = routeOf(directory, caller, request, method, runtime.upstreams.secretsKey);
+  const { secretsKey } = runtime.upstreams;
+  const routing = routeOf(directory, caller, request, method, secretsKey);
   if (routing.ok) {
     return relay({
       runtime,
@@ -110,6 +111,11 @@ export async function answerOutward(
       request,
       requestId,
       route: routing.route,
+      routeNow: async () => {
+        const now = await directoryNow(runtime, requestId);
+        const again = now === null ? null : routeOf(now, caller, request, method, secretsKey);
+        return again?.ok === true ? again.route : null;
+      },
     });
   }
   const isResource = method === "resources/read" && routing.kind === "missing";

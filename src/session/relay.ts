@@ -16,6 +16,7 @@ import { relayResult } from "../mcp/relay-result.ts";
 import { refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { workspaceStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import type { Approved } from "../policy/decide.ts";
 import { allow, type Decision, type Refusal, refuse } from "../policy/errors.ts";
 import type { UpstreamLinks, UpstreamRequest } from "../upstream/links.ts";
 import type {
@@ -102,6 +103,8 @@ export type RelayJob = {
   readonly request: RpcRequest;
   readonly requestId: string;
   readonly route: Route;
+  /** The route as it is now; null where there is none any more, or nobody can say. */
+  readonly routeNow: () => Promise<Route | null>;
 };
 
 /** One job with what was found out about it. */
@@ -137,9 +140,12 @@ export async function relay(given: RelayJob): Promise<Answered> {
   if (early !== null) return refused(job, early);
   const resumed = resume(job);
   if (!resumed.ok) return invalid(job, resumed.refusal.message);
+  const { brought } = resumed.value;
   let { exchange, params } = resumed.value;
 
   for (let round = 1; round <= MOST_ROUNDS; round++) {
+    const late = round === 1 ? null : await lateRefusal(job);
+    if (late !== null) return refused(job, late);
     const intent = openIntent(job);
     const decision = await decide(job);
     if (!decision.ok) {
@@ -147,7 +153,9 @@ export async function relay(given: RelayJob): Promise<Answered> {
       return closed(job, intent, decision.refusal, null);
     }
     const context = upstreamContext(job, decision.value);
-    exchange ??= begin(job, params);
+    // Not before it is decided anew: with the answers the upstream goes on.
+    if (exchange !== null) exchange.answer(brought);
+    else exchange = begin(job, params);
     const turn = await exchange.next(job.client.channel.signal, (notification) =>
       passNotification(job, notification),
     );
@@ -158,8 +166,12 @@ export async function relay(given: RelayJob): Promise<Answered> {
     if (outcome.result.resultType !== "input_required") {
       return succeeded(job, intent, context, outcome);
     }
-    const questions = questionsOf(job, outcome.result);
-    if (questions === null) {
+    const questions = questionsOf(outcome.result);
+    const refusedOnes = [...(questions?.values() ?? [])].filter(
+      (question) => !covers(job.declared, question),
+    );
+    for (const question of refusedOnes) recordRefused(job, question);
+    if (questions === null || refusedOnes.length > 0) {
       return failed(job, intent, context, NOT_ALLOWED_TO_ASK);
     }
     if (job.client.era === "2026") {
@@ -225,26 +237,34 @@ function earlyRefusal({ runtime, route, workspace_root, plan_hash }: Job): Refus
   return null;
 }
 
-type Approved = { readonly approval: { readonly by: string; readonly at: string } };
+/** What changed while the client was asked: the caller's rights, or the definition. */
+async function lateRefusal(job: Job): Promise<Refusal | null> {
+  const route = await job.routeNow();
+  if (route !== null) return earlyRefusal({ ...job, route });
+  return {
+    code: "FORBIDDEN",
+    message: `${job.route.entry.config.name} may no longer be used for this. The call was not finished.`,
+  };
+}
 
-/** Asks the Workspace object about a planned call: no cached approval is trusted. */
+/**
+ * Asks the Workspace object, as of now: no cached approval is trusted. What needs no plan is asked
+ * about too where one is bound, for what it forbids stays forbidden.
+ */
 async function decide(job: Job): Promise<Decision<Approved | null>> {
-  const { route, runtime, workspace_root, plan_hash } = job;
+  const { route, runtime, workspace_root, plan_hash: planHash } = job;
   const { definition, label, entry } = route;
-  if (entry.config.gate !== "plan") return allow(null);
-  if (job.request.method === "tasks/update") return decideTask(job);
-  if (route.kind !== "tool") return allow(null);
-  if (workspace_root === null || plan_hash === null || definition === null || label === null) {
-    return refuse("PLAN_REQUIRED", "This call needs an approved plan.");
+  if (job.request.method === "tasks/update" && entry.config.gate === "plan") return decideTask(job);
+  const isPlanned = route.kind === "tool" && entry.config.gate === "plan";
+  if (workspace_root === null || planHash === null || definition === null || label === null) {
+    return isPlanned ? refuse("PLAN_REQUIRED", "This call needs an approved plan.") : allow(null);
   }
+  const call = { planHash, tool: label, args: route.args };
   try {
     const workspace = workspaceStub(runtime.env, runtime.state().tenant, workspace_root);
-    return await workspace.decideUpstream({
-      planHash: plan_hash,
-      tool: label,
-      args: route.args,
-      pin: definition.pin,
-    });
+    if (isPlanned) return await workspace.decideUpstream({ ...call, pin: definition.pin });
+    const decision = await workspace.decideUnplanned(call);
+    return decision.ok ? allow(null) : decision;
   } catch (error) {
     log(job, "plan_undecided", error);
     return refuse("OVERLOADED", "The plan cannot be looked at now. Nothing was called; try again.");
@@ -277,15 +297,22 @@ function upstreamContext({ route }: Job, approved: Approved | null): JsonObject 
 
 // ── a client that comes back ────────────────────────────────────────────────
 
+type Resumed = {
+  readonly exchange: Exchange | null;
+  readonly params: JsonObject;
+  /** The client's answers to what the exchange waits for. */
+  readonly brought: Readonly<Record<string, JsonObject>>;
+};
+
 /** What a request goes on with: nothing, the upstream's own state, or an exchange that waited. */
-function resume(job: Job): Decision<{ exchange: Exchange | null; params: JsonObject }> {
+function resume(job: Job): Decision<Resumed> {
   const { route, client, request, host } = job;
   const given = request.params ?? {};
   const { requestState: sealed, inputResponses: responses } = given;
   const isPlain = sealed === undefined && responses === undefined;
   // A task's answers are parameters of `tasks/update`, and no retry.
   if (client.era === "2025" || isPlain || route.kind === "task") {
-    return allow({ exchange: null, params: route.params });
+    return allow({ exchange: null, params: route.params, brought: {} });
   }
   if (sealed === undefined) {
     // An upstream that keeps no state may take answers without one.
@@ -295,6 +322,7 @@ function resume(job: Job): Decision<{ exchange: Exchange | null; params: JsonObj
         ...route.params,
         ...(responses === undefined ? {} : { inputResponses: responses }),
       },
+      brought: {},
     });
   }
   const bad = (why: string) => refuse("INVALID_ARGUMENT", `requestState: ${why}.`);
@@ -320,12 +348,13 @@ function resume(job: Job): Decision<{ exchange: Exchange | null; params: JsonObj
         ...(responses === undefined ? {} : { inputResponses: responses }),
         ...(state.state === null ? {} : { requestState: state.state }),
       },
+      brought: {},
     });
   }
   const exchange = host.waiting.take(state.waiting);
   if (exchange === null) return bad("the call that it belongs to is no longer waiting");
-  exchange.answer(isObject(responses) ? objectsOf(responses) : {});
-  return allow({ exchange, params: route.params });
+  const brought = isObject(responses) ? objectsOf(responses) : {};
+  return allow({ exchange, params: route.params, brought });
 }
 
 function objectsOf(responses: JsonObject): Record<string, JsonObject> {
@@ -423,20 +452,18 @@ function passNotification(job: Job, notification: RpcNotification): void {
 
 // ── questions ───────────────────────────────────────────────────────────────
 
-/** The questions of an `input_required` result; null for what may not be asked. */
-function questionsOf(job: Job, result: JsonObject): Map<string, Question> | null {
+/** The questions of an `input_required` result; null for what is none. */
+function questionsOf(result: JsonObject): Map<string, Question> | null {
   const { inputRequests, requestState } = result;
   if (inputRequests === undefined) return typeof requestState === "string" ? new Map() : null;
   if (!isObject(inputRequests)) return null;
   const questions = new Map<string, Question>();
   for (const [key, value] of Object.entries(inputRequests)) {
     if (!isObject(value) || typeof value.method !== "string") return null;
-    const question = {
+    questions.set(key, {
       method: value.method,
       params: isObject(value.params) ? value.params : undefined,
-    };
-    if (!covers(job.declared, question)) return null;
-    questions.set(key, question);
+    });
   }
   return questions;
 }
@@ -490,6 +517,13 @@ function cancellable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
 
 /** A question that the client, or the operator, does not let the upstream ask: refused, and recorded. */
 function refuseQuestion(job: Job, question: Question): Promise<ClientAnswer> {
+  recordRefused(job, question);
+  return Promise.resolve({
+    error: { code: -32601, message: `The client does not support ${question.method} here.` },
+  });
+}
+
+function recordRefused(job: Job, question: Question): void {
   job.runtime.ledger.append({
     event: "client_request",
     tool: question.method,
@@ -498,9 +532,6 @@ function refuseQuestion(job: Job, question: Question): Promise<ClientAnswer> {
     request_id: job.requestId,
     args: question.params ?? null,
     context: { upstream: job.route.entry.config.name },
-  });
-  return Promise.resolve({
-    error: { code: -32601, message: `The client does not support ${question.method} here.` },
   });
 }
 
@@ -677,8 +708,11 @@ function taskMembers(job: Job, result: JsonObject): JsonObject | null {
     taskId: given ?? sealTaskId(host.secretsKey, { tenant, principal }, task),
   };
   if (result.inputRequests === undefined) return replaced;
-  const questions = questionsOf(job, result);
-  return questions === null
+  const questions = questionsOf(result);
+  const mayAsk = [...(questions?.values() ?? [])].every((question) =>
+    covers(job.declared, question),
+  );
+  return questions === null || !mayAsk
     ? null
     : { ...replaced, inputRequests: labelledAll(questions, upstream) };
 }
@@ -697,10 +731,11 @@ function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcError
   const { runtime, client, request } = job;
   const known = client.era === "2026" ? errorTo2026(error, request.params ?? {}) : { error };
   if ("questions" in known) {
-    const covered = [...known.questions.values()].every((question) =>
-      covers(job.declared, question),
+    const refusedOnes = [...known.questions.values()].filter(
+      (question) => !covers(job.declared, question),
     );
-    if (covered) {
+    for (const question of refusedOnes) recordRefused(job, question);
+    if (refusedOnes.length === 0) {
       return inputRequired(job, intent, context, {}, known.questions, {
         state: null,
         waiting: null,

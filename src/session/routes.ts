@@ -106,7 +106,7 @@ function toolRoute(directory: Directory, principal: Principal, params: JsonObjec
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a tool, as a string");
   const found = directory.tool(principal, name);
-  if (found === null)
+  if (found === null || found.definition.status === "gone")
     return missing("There is no tool of this name; tools/list shows those there are");
   if (!isObject(given)) return invalid("arguments: must be an object");
   const { entry, definition } = found;
@@ -140,7 +140,7 @@ function promptRoute(directory: Directory, principal: Principal, params: JsonObj
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a prompt, as a string");
   const found = directory.prompt(principal, name);
-  if (found === null)
+  if (found === null || found.definition.status === "gone")
     return missing("There is no prompt of this name; prompts/list shows those there are");
   const { entry, definition } = found;
   return {

@@ -21,6 +21,7 @@ import {
   compilePlan,
   decidePlannedCall,
   decideRead,
+  decideUnplannedCall,
   decideUpstreamCall,
 } from "../policy/decide.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
@@ -323,6 +324,11 @@ export class WorkspaceObject extends DurableObject<Env> {
       pin: call.pin,
       pins: approvedPins(row),
     });
+  }
+
+  /** Decides a call of an upstream that needs no plan: a bound plan's `forbidden` holds for it too. */
+  decideUnplanned(call: Omit<UpstreamCall, "pin">): Decision {
+    return decideUnplannedCall(this.#planForReading(call.planHash), call.tool, call.args);
   }
 
   plan(workspaceRoot: string, hash: string): Decision<PlanDetail> {
