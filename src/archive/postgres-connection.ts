@@ -24,14 +24,16 @@ export async function withClient<T>(
     query_timeout: QUERY_TIMEOUT_MS,
     application_name: "atlas-gate",
   });
+  let done = false;
   // A connection that breaks while nothing is asked of it must not end the isolate.
-  client.on("error", (error) =>
-    logEvent("warn", "postgres_connection_lost", { error: error.message }),
-  );
+  client.on("error", (error) => {
+    if (!done) logEvent("warn", "postgres_connection_lost", { error: error.message });
+  });
   try {
     await client.connect();
     return await work(client);
   } finally {
+    done = true;
     // Not awaited: a peer that is gone never says goodbye.
     client.end().catch(() => undefined);
   }
