@@ -86,9 +86,6 @@ const ALL_FIELDS = [
 /** How a record comes back: `args` as `jsonb` writes it, `args_text` where that is not exact. */
 type RecordRow = StoredRecord & { args_text: string | null };
 
-/** Databases whose schema this isolate has found to be right; it does not change back. */
-const checked = new Set<string>();
-
 export class PostgresArchive implements Archive {
   readonly kind = "postgres";
   readonly #url: string;
@@ -103,7 +100,9 @@ export class PostgresArchive implements Archive {
   async write(session: SessionRow, records: readonly StoredRecord[]): Promise<number[]> {
     const batch = JSON.stringify(records.map(parameterOf));
     return withClient(this.#url, async (client) => {
-      await this.#requireSchema(client);
+      // A schema that is not this version's might take a record and lose part of it.
+      const problem = await problemOfSchema(client);
+      if (problem !== null) throw new Error(problem);
       return inTransaction(client, null, async () => {
         await client.query(
           UPSERT_SESSION,
@@ -250,14 +249,7 @@ export class PostgresArchive implements Archive {
   }
 
   async ready(): Promise<string | null> {
-    return withClient(this.#url, newestProblem);
-  }
-
-  async #requireSchema(client: Client): Promise<void> {
-    if (checked.has(this.#url)) return;
-    const problem = await newestProblem(client);
-    if (problem !== null) throw new Error(problem);
-    checked.add(this.#url);
+    return withClient(this.#url, problemOfSchema);
   }
 
   async #rows<Row extends object>(statement: string, bound: readonly unknown[]): Promise<Row[]> {
@@ -311,15 +303,20 @@ function recordOf({ seq, line, hash_chain, args, args_text, salt }: RecordRow): 
   return { seq, line, hash_chain, args: text, salt };
 }
 
+/** PostgreSQL's code for a table that is not there. */
+const UNDEFINED_TABLE = "42P01";
+
 /** What is wrong with the schema that a client finds, or null. */
-async function newestProblem(client: Client): Promise<string | null> {
-  const { rows: tables } = await client.query<{ found: boolean }>(
-    "SELECT to_regclass($1) IS NOT NULL AS found",
-    [MIGRATIONS_TABLE],
-  );
-  if (tables[0]?.found !== true) return schemaProblem(null);
-  const { rows } = await client.query<{ name: string }>(
-    `SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY name DESC LIMIT 1`,
-  );
-  return schemaProblem(rows[0]?.name ?? null);
+async function problemOfSchema(client: Client): Promise<string | null> {
+  try {
+    const { rows } = await client.query<{ name: string }>(
+      `SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY name DESC LIMIT 1`,
+    );
+    return schemaProblem(rows[0]?.name ?? null);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === UNDEFINED_TABLE) {
+      return schemaProblem(null);
+    }
+    throw error;
+  }
 }

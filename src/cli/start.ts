@@ -282,7 +282,8 @@ async function waitUntilReady(url: string, foreignHost = false): Promise<void> {
           throw new StartError(`The gateway did not start: ${check.message}.`);
         }
       }
-      last = `it answers ${response.status}`;
+      const said = Object.values(checks ?? {}).find(({ ok }) => !ok)?.message;
+      last = said ?? `it answers ${response.status}`;
     } catch (error) {
       if (error instanceof StartError) throw error;
     }

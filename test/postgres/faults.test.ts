@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { POSTGRES_SCHEMA } from "../../src/archive/postgres-schema.ts";
 import { eventually } from "../e2e/support/eventually.ts";
 import { Gateway } from "../e2e/support/gateway.ts";
 import { send } from "../e2e/support/http.ts";
@@ -82,6 +83,10 @@ async function metFault(times: number): Promise<void> {
   });
 }
 
+function countRecords(): Promise<{ count: string }[]> {
+  return query<{ count: string }>(postgres.url, "SELECT count(*) FROM audit_log");
+}
+
 describe("every acknowledged record is in PostgreSQL once, and every chain holds,", () => {
   test("when the server is stopped for a while", async () => {
     await postgres.server.stop();
@@ -146,6 +151,30 @@ describe("every acknowledged record is in PostgreSQL once, and every chain holds
     // Calls are answered meanwhile.
     await load.answered(SOME);
     await mend();
+    await expectNothingLost();
+  });
+
+  test("when the schema is one migration behind, which readiness says", async () => {
+    const [newest] = await query<{ name: string; sha256: string }>(
+      postgres.url,
+      "DELETE FROM atlas_migrations WHERE name = $1 RETURNING name, sha256",
+      [POSTGRES_SCHEMA],
+    );
+    // What was under way then has ended.
+    await sleep(1_500);
+    const [before] = await countRecords();
+    await load.answered(SOME);
+    await sleep(2_500);
+    expect(await readiness()).toMatchObject({
+      status: 503,
+      archive: { ok: false, message: expect.stringContaining("npm run migrate:postgres") },
+    });
+    const [after] = await countRecords();
+    expect(after).toEqual(before);
+    await query(postgres.url, "INSERT INTO atlas_migrations (name, sha256) VALUES ($1, $2)", [
+      newest?.name,
+      newest?.sha256,
+    ]);
     await expectNothingLost();
   });
 
