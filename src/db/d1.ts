@@ -25,10 +25,14 @@ export const sessions = sqliteTable(
     head: text(),
     ended_at: text(),
     wrapped_key: text(),
+    /** When its arguments and its key were erased, and when its records left for R2 alone. */
+    erased_at: text(),
+    retired_at: text(),
   },
   (table) => [
     index("sessions_tenant").on(table.tenant, table.session_id),
     index("sessions_live").on(table.principal, table.session_id).where(sql`ended_at is null`),
+    index("sessions_expiring").on(table.ended_at).where(sql`retired_at is null`),
   ],
 );
 
@@ -72,10 +76,28 @@ export const auditLog = sqliteTable("audit_log", recordColumns(), (table) => [
   index("audit_log_workspace_root").on(table.workspace_root).where(sql`workspace_root is not null`),
 ]);
 
-/** The twin of `audit_log` for records past their retention. */
+/** The twin of `audit_log` for records past their retention that a legal hold keeps. */
 export const auditLogArchive = sqliteTable("audit_log_archive", recordColumns(), (table) => [
   primaryKey({ columns: [table.session_id, table.seq] }),
 ]);
+
+/** Legal holds: what one covers is neither erased nor retired while it stands. */
+export const legalHolds = sqliteTable("legal_holds", {
+  id: text().primaryKey(),
+  tenant: text().notNull(),
+  /** Null: every session of the tenant. */
+  session_id: text(),
+  reason: text().notNull(),
+  created_at: text().notNull(),
+  created_by: text().notNull(),
+});
+
+/** How far the daily work has come: one row a task. `state` is JSON. */
+export const maintenance = sqliteTable("maintenance", {
+  task: text().primaryKey(),
+  day: text().notNull(),
+  state: text().notNull(),
+});
 
 /** API keys: the digest of a key, never the key. */
 export const apiKeys = sqliteTable(

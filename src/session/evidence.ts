@@ -3,9 +3,9 @@
  * A session's records for readers: from the session's object while it holds
  * them, from the archive after that.
  */
+import { openArchive } from "../archive/open.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
 import { type AuditRecord, exportLine, recordSchema, type StoredRecord } from "../audit/record.ts";
-import { archivedRoots, readArchive, readSessionRow } from "../audit/sinks/d1.ts";
 import { requireConfig } from "../config.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
@@ -40,15 +40,16 @@ export async function openSource(env: Env, sessionId: string): Promise<AuditSour
       page: async (afterSeq, limit) =>
         // The object frees its storage once the archive has everything, between two pages too.
         (await stub.page(afterSeq, limit)) ??
-        (await readArchive(env.ARCHIVE_DB, sessionId, afterSeq, limit)),
+        (await openArchive(env).page(sessionId, afterSeq, limit)),
     };
   }
-  const row = await readSessionRow(env.ARCHIVE_DB, sessionId);
+  const archive = openArchive(env);
+  const row = await archive.session(sessionId);
   if (row === null) return null;
   return {
     session: row,
-    roots: () => archivedRoots(env.ARCHIVE_DB, sessionId),
-    page: (afterSeq, limit) => readArchive(env.ARCHIVE_DB, sessionId, afterSeq, limit),
+    roots: () => archive.roots(sessionId),
+    page: (afterSeq, limit) => archive.page(sessionId, afterSeq, limit),
   };
 }
 

@@ -5,7 +5,7 @@
  * answered; a sink that fails is asked again with growing pauses for as long
  * as it takes, and calls go on meanwhile.
  */
-import { archiveToD1 } from "../audit/sinks/d1.ts";
+import { openArchive } from "../archive/open.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
 import { logEvent } from "../ops/log.ts";
 import { recordTimestamp } from "./ledger.ts";
@@ -41,8 +41,7 @@ export async function flushArchive(context: FlushContext): Promise<void> {
       const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
       const status = context.status();
       const last = records.at(-1);
-      const conflicts = await archiveToD1(
-        env.ARCHIVE_DB,
+      const conflicts = await openArchive(env).write(
         // The row says what the archive holds once this batch is in.
         { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
         records,
