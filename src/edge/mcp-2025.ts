@@ -18,6 +18,7 @@ import { acceptsEventStream } from "../mcp/negotiate.ts";
 import { sseEvent } from "../mcp/sse.ts";
 import { isSupported2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
+import { killSwitchSchema } from "../policy/kill-switch.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
 import type { DirectoryChange, StreamWish } from "../session/stream-request.ts";
@@ -31,6 +32,7 @@ import {
   type McpRequest,
   openSessionStream,
   streamOf,
+  streamStopped,
   tooManyStreams,
   unsettled,
 } from "./mcp-answer.ts";
@@ -83,6 +85,7 @@ export async function getMcp(call: McpRequest): Promise<Response> {
       : null;
   const first = after === null ? priming(stream) : null;
   const answer = streamOf(call, opened, first, kind !== "get", {
+    ...(kind === "get" ? { isStopped: () => call.isStopped(sessionId) } : {}),
     recheck: async () => watch?.look(),
     onEnd: () => watch?.stop(),
   });
@@ -101,6 +104,9 @@ async function streamRefusal(
   answer: Response,
   method: string,
 ): Promise<HttpRefusal> {
+  if (answer.status === 403) {
+    return streamStopped(killSwitchSchema.parse(await answer.json()));
+  }
   if (answer.status === 503) return tooManyStreams();
   if (answer.status === 410) {
     return new HttpRefusal(
@@ -134,6 +140,7 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
     principal: call.principal,
     payload,
     requestId: call.requestId,
+    switches: call.switches,
   });
   const answer = await answerOf(call, sessionId, reply, priming);
   if (answer !== null) return answer;

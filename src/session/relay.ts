@@ -17,6 +17,7 @@ import { refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { workspaceStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { allow, type Decision, type Refusal, refuse } from "../policy/errors.ts";
+import { type KillSwitch, stoppedRefusal } from "../policy/kill-switch.ts";
 import type { UpstreamLinks, UpstreamRequest } from "../upstream/links.ts";
 import type {
   ClientAnswer,
@@ -123,6 +124,8 @@ export async function relay(given: RelayJob): Promise<Answered> {
     plan_hash,
     declared: declaredTo(given.route.entry.config, given.client.capabilities),
   };
+  const stopping = stoppedNow(job);
+  if (stopping !== null) return stopped(job, stopping);
   const early = earlyRefusal(job);
   if (early !== null) return refused(job, early);
   const resumed = resume(job);
@@ -130,6 +133,11 @@ export async function relay(given: RelayJob): Promise<Answered> {
   let { exchange, params } = resumed.value;
 
   for (let round = 1; round <= MOST_ROUNDS; round++) {
+    if (round > 1) {
+      await job.runtime.renewSwitches();
+      const late = stoppedNow(job);
+      if (late !== null) return stopped(job, late);
+    }
     const intent = openIntent(job);
     const decision = await decide(job);
     if (!decision.ok) {
@@ -179,6 +187,14 @@ export async function relay(given: RelayJob): Promise<Answered> {
 }
 
 // ── policy ──────────────────────────────────────────────────────────────────
+
+/** The kill switch that stops this request, at its beginning and before each further round of it. */
+function stoppedNow({ runtime, route }: Job): KillSwitch | null {
+  return runtime.stoppedBy({
+    tool: route.kind === "tool" ? route.label : null,
+    upstream: route.entry.config.name,
+  });
+}
 
 /** Session, definition, gate and plan given, in this order: the first that fails is the answer. */
 function earlyRefusal({ runtime, route, workspace_root, plan_hash }: Job): Refusal | null {
@@ -686,8 +702,12 @@ function closed(job: Job, intent: Receipt, refusal: Refusal, context: JsonObject
   );
 }
 
+function stopped(job: Job, stopping: KillSwitch): Answered {
+  return refused(job, stoppedRefusal(stopping), { kill_switch: stopping.id });
+}
+
 /** Ends a request that was not begun: one record. */
-function refused(job: Job, refusal: Refusal): Answered {
+function refused(job: Job, refusal: Refusal, details: JsonObject = {}): Answered {
   return refusalAnswer(job, refusal, (hashed) =>
     job.runtime.ledger.append({
       ...common(job),
@@ -696,7 +716,7 @@ function refused(job: Job, refusal: Refusal): Answered {
       error_code: refusal.code,
       args: job.route.args,
       result_text: hashed,
-      context: { upstream: job.route.entry.config.name },
+      context: { upstream: job.route.entry.config.name, ...details },
     }),
   );
 }
