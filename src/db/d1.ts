@@ -96,6 +96,8 @@ export const apiKeys = sqliteTable(
     expires_at: text().notNull(),
     last_used_at: text(),
     revoked_at: text(),
+    /** The operator who minted it; null for keys from before that was kept. */
+    minted_by: text(),
   },
   (table) => [index("api_keys_line").on(table.line)],
 );

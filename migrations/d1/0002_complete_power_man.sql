@@ -14,4 +14,5 @@ CREATE TABLE `kill_switches` (
 	`lift_reason` text
 );
 --> statement-breakpoint
-CREATE INDEX `kill_switches_engaged` ON `kill_switches` (`id`) WHERE lifted_at is null;
+CREATE INDEX `kill_switches_engaged` ON `kill_switches` (`id`) WHERE lifted_at is null;--> statement-breakpoint
+ALTER TABLE `api_keys` ADD `minted_by` text;
