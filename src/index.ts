@@ -6,6 +6,7 @@ import { createApp } from "./app.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { readiness } from "./ops/health.ts";
 import { logEvent } from "./ops/log.ts";
+import { announcing } from "./upstream/announce.ts";
 import { refreshAll } from "./upstream/catalogue.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
@@ -33,7 +34,7 @@ export default {
 
 async function refreshUpstreams(env: Env, config: Config): Promise<void> {
   try {
-    await refreshAll(env, config, Date.now());
+    await announcing(env, null, () => refreshAll(env, config, Date.now()));
   } catch (error) {
     logEvent("error", "upstreams_unreadable", { error: String(error) });
   }

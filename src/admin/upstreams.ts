@@ -12,6 +12,7 @@ import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { builtInToolNames } from "../tools/index.ts";
 import { checkAddress } from "../upstream/address.ts";
+import { announcing } from "../upstream/announce.ts";
 import { MAX_ATTEMPTS, namesOf, refreshUpstream } from "../upstream/catalogue.ts";
 import {
   changeBody,
@@ -434,11 +435,12 @@ async function recorded(
   make: () => Promise<Decision>,
 ): Promise<void> {
   const context = { action, upstream };
+  const { name } = upstream;
   const outcome = await recordChange<Decision>(
     call.env,
     call.operator,
     { event: "admin", request_id: call.requestId, args: withoutSecrets(call.sent), context },
-    make,
+    () => announcing(call.env, typeof name === "string" ? name : null, make),
     (decided) =>
       decided.ok
         ? { result: "ok", context }

@@ -10,7 +10,7 @@ import { refreshUpstream } from "./catalogue.ts";
 import { type Directory, directoryOf, forgetDirectory } from "./directory.ts";
 
 /** Tells the hubs of some tenants. Best effort: who listens also compares versions now and then. */
-export async function announce(env: Env, tenants: Iterable<string>): Promise<void> {
+async function announce(env: Env, tenants: Iterable<string>): Promise<void> {
   forgetDirectory();
   const { version } = await directoryOf(env);
   const told = await Promise.allSettled(
@@ -18,6 +18,38 @@ export async function announce(env: Env, tenants: Iterable<string>): Promise<voi
   );
   for (const { status } of told) {
     if (status === "rejected") logEvent("warn", "hub_not_told", { version });
+  }
+}
+
+/**
+ * Does what may change the directory, and tells the hubs of the tenants that an
+ * upstream is there for, or was; of any upstream when none is named. What cannot
+ * be told is found by those who listen.
+ */
+export async function announcing<T>(
+  env: Env,
+  name: string | null,
+  work: () => Promise<T>,
+): Promise<T> {
+  const before = await directoryOrNull(env);
+  const done = await work();
+  forgetDirectory();
+  const after = await directoryOrNull(env);
+  if (before === null || after === null || before.version === after.version) return done;
+  try {
+    await announce(env, [...tenantsOf(before, name), ...tenantsOf(after, name)]);
+  } catch (error) {
+    logEvent("warn", "change_not_announced", { error: String(error) });
+  }
+  return done;
+}
+
+async function directoryOrNull(env: Env): Promise<Directory | null> {
+  try {
+    return await directoryOf(env);
+  } catch (error) {
+    logEvent("warn", "directory_unreadable", { error: String(error) });
+    return null;
   }
 }
 
@@ -46,17 +78,13 @@ const refreshing = new Map<string, { again: boolean; done: Promise<void> }>();
 
 async function refreshOnce(env: Env, config: Config, name: string): Promise<void> {
   try {
-    const before = await directoryOf(env);
-    await refreshUpstream(env, config, name, Date.now());
-    forgetDirectory();
-    const after = await directoryOf(env);
-    if (after.version === before.version) return;
-    await announce(env, [...tenantsOf(before, name), ...tenantsOf(after, name)]);
+    await announcing(env, name, () => refreshUpstream(env, config, name, Date.now()));
   } catch (error) {
     logEvent("error", "refresh_failed", { upstream: name, error: String(error) });
   }
 }
 
-function tenantsOf(directory: Directory, name: string): readonly string[] {
-  return directory.entry(name)?.config.tenants ?? [];
+function tenantsOf(directory: Directory, name: string | null): readonly string[] {
+  if (name !== null) return directory.entry(name)?.config.tenants ?? [];
+  return directory.entries().flatMap(({ config }) => config.tenants);
 }
