@@ -88,6 +88,13 @@ async function connect(version?: string) {
   });
   const transport = new StreamableHTTPClientTransport(new URL(`${gateway.url}/mcp`), {
     requestInit: { headers: { authorization: `Bearer ${gateway.keys.windsurf}` } },
+    // It outlasts a restart of the gateway.
+    reconnectionOptions: {
+      initialReconnectionDelay: 1000,
+      maxReconnectionDelay: 1000,
+      reconnectionDelayGrowFactor: 1,
+      maxRetries: 60,
+    },
     fetch: (url, init) => {
       if (init?.method === "GET") heard.gets.push(new Headers(init.headers).get("last-event-id"));
       const body =
@@ -246,14 +253,26 @@ describe("the official client 1.x", () => {
     await client.close();
   });
 
-  it("gets the answer of a call over which the gateway's connection was lost", async () => {
+  it("learns what became of a call that was lost with the gateway", async () => {
     const { client } = await connect();
-    const held = client.callTool({ name: "up_hold", arguments: { token: "cut off" } });
+    let place: string | null = null;
+    const held = client.callTool(
+      { name: "up_hold", arguments: { token: "cut off" } },
+      CallToolResultSchema,
+      {
+        onresumptiontoken: (token) => {
+          place = token;
+        },
+      },
+    );
+    // Handled from the start: it may be rejected while the gateway is still starting.
+    const rejected = expect(held).rejects.toThrow(/OUTCOME_UNKNOWN/);
     await upstream.untilFate("cut off", "running");
+    await eventually("the response is a stream", () => place);
     await gateway.kill();
     await gateway.restart();
     // The call was lost with the gateway, and the client learns so.
-    await expect(held).rejects.toThrow(/OUTCOME_UNKNOWN/);
+    await rejected;
     upstream.release("cut off");
     await client.close();
   });
