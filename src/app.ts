@@ -172,9 +172,10 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  const part = /^\/admin\/(keys|sessions|audit|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
-    path,
-  )?.[1];
+  const part =
+    /^\/admin\/(keys|sessions|audit|archive|legal-holds|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
+      path,
+    )?.[1];
   return part === undefined ? "other" : `/admin/${part}`;
 }
 
