@@ -5,13 +5,14 @@
  * flow for both eras on both sides; what differs is a turn of it.
  */
 import { canonicalJson } from "../audit/canonical.ts";
-import type { JsonObject } from "../mcp/ijson.ts";
+import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
   type RpcErrorObject,
   type RpcNotification,
   type RpcRequest,
   rpcError,
 } from "../mcp/jsonrpc.ts";
+import { isAtLeast, type LogLevel } from "../mcp/log-level.ts";
 import { relayResult } from "../mcp/relay-result.ts";
 import { refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { workspaceStub } from "../objects.ts";
@@ -26,11 +27,12 @@ import type {
   WireFailure,
   WireOutcome,
 } from "../upstream/types.ts";
-import { covers, declaredTo, isObject } from "./capabilities.ts";
+import { covers, declaredTo, declaresTasks, isObject } from "./capabilities.ts";
 import type { Channel } from "./client-side.ts";
 import { Exchange, type Question, type WaitingExchanges } from "./exchange.ts";
 import type { Entry, IntentNote, Receipt } from "./ledger.ts";
 import {
+  cannotBeAsked,
   errorCodeOf,
   errorStatus,
   errorTo2026,
@@ -75,7 +77,7 @@ export type RelayClient = {
   readonly era: "2025" | "2026";
   /** What the gateway can relay of what the client declared. */
   readonly capabilities: JsonObject;
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
   readonly channel: Channel;
 };
 
@@ -164,9 +166,11 @@ export async function relay(given: RelayJob): Promise<Answered> {
     if (outcome.kind === "failed") return failed(job, intent, context, outcome.failure);
     if (outcome.kind === "error") return errored(job, intent, context, outcome.error);
     if (outcome.result.resultType !== "input_required") {
-      return succeeded(job, intent, context, outcome);
+      return isKnownResult(job, outcome.result)
+        ? succeeded(job, intent, context, outcome)
+        : failed(job, intent, context, UNKNOWN_RESULT);
     }
-    const questions = questionsOf(outcome.result);
+    const questions = MAY_NEED_INPUT.has(job.route.kind) ? questionsOf(outcome.result) : null;
     const refusedOnes = [...(questions?.values() ?? [])].filter(
       (question) => !covers(job.declared, question),
     );
@@ -395,7 +399,7 @@ function begin(job: Job, params: JsonObject): Exchange {
     paramHeaders: route.paramHeaders,
   };
   return new Exchange(host.links, route.entry, upstream, (question, signal) => {
-    if (!covers(job.declared, question)) return refuseQuestion(job, question);
+    if (!mayAsk(job, question)) return refuseQuestion(job, question);
     return client.era === "2025" ? askClient(job, question, signal) : null;
   });
 }
@@ -429,7 +433,7 @@ function passNotification(job: Job, notification: RpcNotification): void {
       return;
     }
     case "notifications/message":
-      if (client.logLevel !== null || client.era === "2025") client.channel.notify(notification);
+      if (wantsLog(client, params?.level)) client.channel.notify(notification);
       return;
     case "notifications/tools/list_changed":
     case "notifications/prompts/list_changed":
@@ -450,7 +454,21 @@ function passNotification(job: Job, notification: RpcNotification): void {
   }
 }
 
+/** A client of the 2026 era hears only of what it asked for with this request. */
+function wantsLog({ era, logLevel }: RelayClient, level: JsonValue | undefined): boolean {
+  return logLevel === null ? era === "2025" : isAtLeast(level, logLevel);
+}
+
 // ── questions ───────────────────────────────────────────────────────────────
+
+/** Requests whose result may be `input_required` (2026-07-28, Multi Round-Trip Requests). */
+const MAY_NEED_INPUT: ReadonlySet<Route["kind"]> = new Set(["tool", "prompt", "resource"]);
+
+/** Whether the upstream may ask this now: of a client of the 2026 era there is no way to ask but by a result. */
+function mayAsk(job: Job, question: Question): boolean {
+  const canBeAsked = job.client.era === "2025" || MAY_NEED_INPUT.has(job.route.kind);
+  return canBeAsked && covers(job.declared, question);
+}
 
 /** The questions of an `input_required` result; null for what is none. */
 function questionsOf(result: JsonObject): Map<string, Question> | null {
@@ -688,6 +706,19 @@ const NOT_ALLOWED_TO_ASK: WireFailure = {
   httpStatus: null,
 };
 
+const UNKNOWN_RESULT: WireFailure = {
+  reason: "protocol",
+  ran: "maybe",
+  detail: "its result is of a type that neither the protocol nor a declared extension has",
+  httpStatus: null,
+};
+
+/** A type that nobody declared is invalid (2026-07-28, ResultType); the 2025 era has no types. */
+function isKnownResult({ route, declared }: Job, { resultType }: JsonObject): boolean {
+  if (route.entry.era === "2025" || resultType === undefined) return true;
+  return resultType === "complete" || (resultType === "task" && declaresTasks(declared));
+}
+
 /**
  * What is the gateway's own in a result that is, or tells of, a task: its id,
  * and the labels of what it asks. Null when it asks what it may not.
@@ -709,10 +740,10 @@ function taskMembers(job: Job, result: JsonObject): JsonObject | null {
   };
   if (result.inputRequests === undefined) return replaced;
   const questions = questionsOf(result);
-  const mayAsk = [...(questions?.values() ?? [])].every((question) =>
+  const areCovered = [...(questions?.values() ?? [])].every((question) =>
     covers(job.declared, question),
   );
-  return questions === null || !mayAsk
+  return questions === null || !areCovered
     ? null
     : { ...replaced, inputRequests: labelledAll(questions, upstream) };
 }
@@ -731,9 +762,7 @@ function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcError
   const { runtime, client, request } = job;
   const known = client.era === "2026" ? errorTo2026(error, request.params ?? {}) : { error };
   if ("questions" in known) {
-    const refusedOnes = [...known.questions.values()].filter(
-      (question) => !covers(job.declared, question),
-    );
+    const refusedOnes = [...known.questions.values()].filter((question) => !mayAsk(job, question));
     for (const question of refusedOnes) recordRefused(job, question);
     if (refusedOnes.length === 0) {
       return inputRequired(job, intent, context, {}, known.questions, {
@@ -742,7 +771,7 @@ function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcError
       });
     }
   }
-  const sent = "questions" in known ? error : known.error;
+  const sent = "questions" in known ? refusedQuestions(job, known.questions) : known.error;
   const receipt = runtime.ledger.result(intent.seq, {
     ...common(job),
     event: eventsOf(job).result,
@@ -759,6 +788,13 @@ function errored(job: Job, intent: Receipt, context: JsonObject, error: RpcError
     log: { method: request.method, tool: job.route.label, error_code: "UPSTREAM_ERROR" },
     status: client.era === "2026" ? errorStatus(sent.code) : 200,
   };
+}
+
+function refusedQuestions(job: Job, questions: ReadonlyMap<string, Question>): RpcErrorObject {
+  const doesClientSupport = [...questions.values()].every((question) =>
+    covers(job.client.capabilities, question),
+  );
+  return cannotBeAsked(job.route.entry.config.name, doesClientSupport);
 }
 
 function failed(job: Job, intent: Receipt, context: JsonObject, failure: WireFailure): Answered {

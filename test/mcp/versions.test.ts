@@ -71,6 +71,13 @@ describe("the era of a message", () => {
     expect(eraOf(naming(version))).toEqual({ era: "2025" });
   });
 
+  it("is 2026 when the header says so, so that a body which says otherwise is a mismatch", () => {
+    const version = "2025-11-25";
+    expect(eraOf(naming(version), "2026-07-28")).toEqual({ era: "2026", version });
+    expect(eraOf(naming("2026-07-28"), version)).toEqual({ era: "2026", version: "2026-07-28" });
+    expect(eraOf(naming(version), version)).toEqual({ era: "2025" });
+  });
+
   it("is 2026 on a leap day", () => {
     expect(eraOf(naming("2028-02-29")).era).toBe("2026");
   });
