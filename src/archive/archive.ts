@@ -118,6 +118,16 @@ export type WalkQuery = {
   readonly limit: number;
 };
 
+/** What a backup asks for: every record of a span of time, oldest first. */
+export type ScanQuery = {
+  readonly since: string;
+  /** The first time that is not in the span any more. */
+  readonly before: string;
+  /** Only what comes after this place. */
+  readonly after: EntryPlace | null;
+  readonly limit: number;
+};
+
 /** Which table a session's records are moved to or from. */
 export type Shelf = "audit_log" | "audit_log_archive";
 
@@ -141,6 +151,8 @@ export interface Archive {
   sessions(query: SessionQuery): Promise<ArchivedSession[]>;
   /** Records within their retention, newest first. */
   entries(query: EntryQuery): Promise<ArchivedEntry[]>;
+  /** Records of a span of time, oldest first, those that a hold keeps past retention too. */
+  scan(query: ScanQuery): Promise<ArchivedEntry[]>;
   /** Sessions in the order of their ids. */
   walk(query: WalkQuery): Promise<ArchivedSession[]>;
 

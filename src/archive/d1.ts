@@ -13,6 +13,7 @@ import {
   ENTRY_FILTERS,
   type EntryQuery,
   LINE_COLUMNS,
+  type ScanQuery,
   SESSION_COLUMNS,
   type SessionQuery,
   type SessionRow,
@@ -159,6 +160,22 @@ export class D1Archive implements Archive {
         ...(after === null ? [] : [after.timestamp, after.session_id, after.seq]),
         query.limit,
       )
+      .all<ArchivedEntry>();
+    return results;
+  }
+
+  async scan({ since, before, after, limit }: ScanQuery): Promise<ArchivedEntry[]> {
+    const place = after ?? { timestamp: since, session_id: "", seq: 0 };
+    const part = (table: Shelf) =>
+      `SELECT * FROM (SELECT session_id, timestamp, ${RECORD_FIELDS} FROM ${table}
+       WHERE timestamp < ?1 AND (timestamp, session_id, seq) > (?2, ?3, ?4)
+       ORDER BY timestamp, session_id, seq LIMIT ?5)`;
+    const { results } = await this.#db
+      .prepare(
+        `${part("audit_log")} UNION ALL ${part("audit_log_archive")}
+         ORDER BY timestamp, session_id, seq LIMIT ?5`,
+      )
+      .bind(before, place.timestamp, place.session_id, place.seq, limit)
       .all<ArchivedEntry>();
     return results;
   }

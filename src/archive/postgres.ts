@@ -11,11 +11,14 @@ import {
   type Archive,
   type ArchivedEntry,
   type ArchivedSession,
+  BEFORE_ALL_SESSIONS,
   conflictsOf,
   ENTRY_FILTERS,
+  type EntryPlace,
   type EntryQuery,
   isSessionId,
   LINE_COLUMNS,
+  type ScanQuery,
   SESSION_COLUMNS,
   type SessionQuery,
   type SessionRow,
@@ -85,6 +88,7 @@ const ALL_FIELDS = [
 
 /** How a record comes back: `args` as `jsonb` writes it, `args_text` where that is not exact. */
 type RecordRow = StoredRecord & { args_text: string | null };
+type EntryRow = RecordRow & EntryPlace;
 
 export class PostgresArchive implements Archive {
   readonly kind = "postgres";
@@ -181,16 +185,26 @@ export class PostgresArchive implements Archive {
       const { timestamp, session_id, seq } = query.after;
       where.add("(timestamp, session_id, seq) < (?, ?, ?)", timestamp, session_id, seq);
     }
-    const rows = await this.#rows<RecordRow & Pick<ArchivedEntry, "session_id" | "timestamp">>(
+    const rows = await this.#rows<EntryRow>(
       `SELECT session_id, ${iso("timestamp")}, ${RECORD_FIELDS} FROM audit_log ${where}
        ORDER BY audit_log.timestamp DESC, session_id DESC, seq DESC LIMIT ${where.bind(query.limit)}`,
       where.bound,
     );
-    return rows.map((row) => ({
-      ...recordOf(row),
-      session_id: row.session_id,
-      timestamp: row.timestamp,
-    }));
+    return rows.map(entryOf);
+  }
+
+  async scan({ since, before, after, limit }: ScanQuery): Promise<ArchivedEntry[]> {
+    const place = after ?? { timestamp: since, session_id: BEFORE_ALL_SESSIONS, seq: 0 };
+    const part = (table: Shelf) =>
+      `(SELECT session_id, timestamp AS at, ${iso("timestamp")}, ${RECORD_FIELDS} FROM ${table}
+        WHERE timestamp < $1 AND (timestamp, session_id, seq) > ($2, $3, $4)
+        ORDER BY ${table}.timestamp, session_id, seq LIMIT $5)`;
+    const rows = await this.#rows<EntryRow>(
+      `${part("audit_log")} UNION ALL ${part("audit_log_archive")}
+       ORDER BY at, session_id, seq LIMIT $5`,
+      [before, place.timestamp, place.session_id, place.seq, limit],
+    );
+    return rows.map(entryOf);
   }
 
   async walk(query: WalkQuery): Promise<ArchivedSession[]> {
@@ -305,6 +319,10 @@ function recordOf({ seq, line, hash_chain, args, args_text, salt }: RecordRow): 
 
 /** PostgreSQL's code for a table that is not there. */
 const UNDEFINED_TABLE = "42P01";
+
+function entryOf(row: EntryRow): ArchivedEntry {
+  return { ...recordOf(row), session_id: row.session_id, timestamp: row.timestamp };
+}
 
 /** What is wrong with the schema that a client finds, or null. */
 async function problemOfSchema(client: Client): Promise<string | null> {

@@ -11,7 +11,7 @@ import { declaredHeaders, paramHeaders } from "../mcp/param-headers.ts";
 import type { Directory } from "../upstream/directory.ts";
 import type { Definition } from "../upstream/types.ts";
 import { isObject } from "./capabilities.ts";
-import type { Route } from "./relay.ts";
+import type { Route } from "./relay/job.ts";
 import { openTaskId } from "./task-id.ts";
 
 /** Methods that an upstream answers, each with its event in the chain. */

@@ -22,7 +22,7 @@ import type { UpstreamEntry, WireOutcome } from "../upstream/types.ts";
 import { declaredTo, tellsOfRoots } from "./capabilities.ts";
 import type { ClientSide } from "./client-side.ts";
 import { WaitingExchanges } from "./exchange.ts";
-import type { RelayHost } from "./relay.ts";
+import type { RelayHost } from "./relay/job.ts";
 import type { SessionState } from "./state.ts";
 
 const TABLES = `

@@ -13,6 +13,7 @@ import { sha256Hex } from "../audit/hash-node.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RpcNotification } from "../mcp/jsonrpc.ts";
 import { SERVER_INFO } from "../mcp/server-info.ts";
+import { Attendance } from "./attendance.ts";
 import { CircuitBreaker } from "./breaker.ts";
 import { probeEra } from "./probe.ts";
 import type {
@@ -62,12 +63,10 @@ export class UpstreamLinks {
   readonly #target: (entry: UpstreamEntry) => WireTarget;
   /** Null for an owner whose calls have upstream sessions of their own. */
   readonly #shelf: SessionShelf | null;
-  readonly #aside: (notification: RpcNotification) => void;
   readonly #opening = new Map<string, Promise<Opened>>();
   /** The level that an upstream session was last told, by its key. */
   readonly #levels = new Map<string, string>();
-  /** Upstream sessions whose own stream is open for the sake of calls under way, by key. */
-  readonly #attended = new Map<string, Attendance>();
+  readonly #attendance: Attendance;
 
   constructor(options: {
     target: (entry: UpstreamEntry) => WireTarget;
@@ -77,7 +76,7 @@ export class UpstreamLinks {
   }) {
     this.#target = options.target;
     this.#shelf = options.shelf;
-    this.#aside = options.aside ?? (() => {});
+    this.#attendance = new Attendance(options.aside ?? (() => {}));
   }
 
   /** Makes one request of an upstream. Never throws: what fails in the gateway itself is a failure too. */
@@ -262,80 +261,14 @@ export class UpstreamLinks {
     const { inputResponses: _answers, requestState: _state, ...own } = request.params;
     const params = Object.keys(meta).length === 0 ? own : { ...own, _meta: meta };
     const isLogging = logLevel !== null && session.capabilities.logging !== undefined;
-    const leave = isLogging ? await this.#attend(key, target, session, hooks) : null;
+    const leave = isLogging
+      ? await this.#attendance.begin(target, session, hooks, this.#shelf === null)
+      : null;
     try {
       return await wire2025.request(target, session, request.method, params, hooks);
     } finally {
       leave?.();
     }
-  }
-
-  /**
-   * Listens to an upstream session's own stream while a call is under way: in
-   * the 2025 era log messages need not come on the call's response. What comes
-   * there belongs to the newest call; the stream stays a little longer than the
-   * last one. The function that ends the attendance.
-   */
-  async #attend(
-    key: string,
-    target: WireTarget,
-    session: WireSession2025,
-    hooks: WireHooks,
-  ): Promise<() => void> {
-    const attendance = this.#attended.get(key) ?? this.#openAttendance(key, target, session, hooks);
-    if (attendance.linger !== null) clearTimeout(attendance.linger);
-    attendance.linger = null;
-    attendance.calls.push(hooks);
-    await attendance.opened;
-    return () => {
-      attendance.calls.splice(attendance.calls.indexOf(hooks), 1);
-      if (attendance.calls.length > 0) return;
-      const end = (): void => {
-        if (this.#attended.get(key) === attendance) this.#attended.delete(key);
-        attendance.aborter.abort(new Error("no call is under way"));
-      };
-      if (this.#shelf === null) end();
-      else attendance.linger = setTimeout(end, ATTENDANCE_LINGER_MS);
-    };
-  }
-
-  #openAttendance(
-    key: string,
-    target: WireTarget,
-    session: WireSession2025,
-    { timeoutMs }: WireHooks,
-  ): Attendance {
-    const aborter = new AbortController();
-    const calls: WireHooks[] = [];
-    const { promise: opened, resolve } = Promise.withResolvers<undefined>();
-    const opening = (): void => resolve(undefined);
-    const attendance: Attendance = { aborter, calls, opened, linger: null };
-    this.#attended.set(key, attendance);
-    const timer = setTimeout(opening, ATTENDANCE_OPEN_MS);
-    const listening: WireHooks = {
-      timeoutMs,
-      signal: aborter.signal,
-      onNotification: (notification) => {
-        // Progress names its call, and each call knows its own.
-        if (notification.method === "notifications/progress") {
-          for (const call of [...calls]) call.onNotification?.(notification);
-          return;
-        }
-        const call = calls.at(-1);
-        if (call === undefined) this.#aside(notification);
-        else call.onNotification?.(notification);
-      },
-      onRequest: async (request, withdrawn) =>
-        (await calls.at(-1)?.onRequest?.(request, withdrawn)) ?? {
-          error: { code: -32601, message: "No request is under way." },
-        },
-    };
-    void wire2025.listen(target, session, listening, { onOpen: opening }).then(() => {
-      clearTimeout(timer);
-      opening();
-      if (this.#attended.get(key) === attendance) this.#attended.delete(key);
-    });
-    return attendance;
   }
 
   /** The owner's session with an upstream of the 2025 era, initialised if need be; one opening at a time. */
@@ -476,19 +409,6 @@ export type WatchFilter = {
 /** Pause before a watch that ended is begun again, in ms, doubled each time; up to as much again is added at random. */
 const WATCH_RETRY_MS = 1_000;
 const MAX_WATCH_RETRY_MS = 60_000;
-
-/** How long a call waits for the upstream session's own stream to be open, in ms: not every upstream has one. */
-const ATTENDANCE_OPEN_MS = 1_000;
-/** How long that stream stays after the last call, in ms: what was logged last may come after the result. */
-const ATTENDANCE_LINGER_MS = 1_000;
-
-type Attendance = {
-  readonly aborter: AbortController;
-  /** The hooks of the calls under way, newest last. */
-  readonly calls: WireHooks[];
-  readonly opened: Promise<undefined>;
-  linger: ReturnType<typeof setTimeout> | null;
-};
 
 type Opened = { ok: true; session: WireSession2025 } | { ok: false; outcome: WireOutcome };
 

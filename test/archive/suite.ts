@@ -209,6 +209,35 @@ export function describeArchive(name: string, open: () => Archive): void {
       expect((await archive.roots(row.session_id)).sort()).toEqual(["/a", "/b"]);
     });
 
+    test("scans a span of time, oldest first, what is set aside too", async () => {
+      const archive = open();
+      const at = Date.UTC(2026, 4, 1);
+      const entries = [{ at }, { at: at + 1 }, { at: at + 1 }, { at: at + 2 }];
+      const first = await stored(archive, sampleSession(entries));
+      const aside = await stored(archive, sampleSession(entries));
+      await archive.move(aside.row.session_id, "audit_log_archive");
+      const span = { since: new Date(at).toISOString(), before: new Date(at + 2).toISOString() };
+      const found: string[] = [];
+      let after: EntryQuery["after"] = null;
+      for (let pages = 0; pages < 10; pages++) {
+        const page: Awaited<ReturnType<Archive["scan"]>> = await archive.scan({
+          ...span,
+          after,
+          limit: 4,
+        });
+        found.push(
+          ...page.map(({ timestamp, session_id, seq }) => `${timestamp} ${session_id} ${seq}`),
+        );
+        const last = page.at(-1);
+        if (last === undefined) break;
+        after = last;
+      }
+      const expected = [first, aside].flatMap(({ row }) =>
+        [0, 1, 1].map((ms, n) => `${new Date(at + ms).toISOString()} ${row.session_id} ${n + 1}`),
+      );
+      expect(found).toEqual(expected.sort());
+    });
+
     test("walks all sessions in order, and those that have expired", async () => {
       const archive = open();
       const ended_at = "2001-01-01T00:00:00.000Z";

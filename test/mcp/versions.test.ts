@@ -47,10 +47,7 @@ describe("the era of a message", () => {
     (version) => expect(eraOf(naming(version))).toEqual({ era: "2026", version }),
   );
 
-  it.each<JsonValue>([
-    "2026-07-27",
-    "2025-11-25",
-    "1900-01-01",
+  it.each([
     "2026-7-28",
     "2026-13-01",
     "2026-00-10",
@@ -64,12 +61,16 @@ describe("the era of a message", () => {
     "DRAFT-2026-v1",
     "zzzz-zz-zz",
     "",
-    20260728,
-    null,
-    ["2026-07-28"],
-  ])("is 2025 when its _meta names %j", (version) => {
-    expect(eraOf(naming(version))).toEqual({ era: "2025" });
+  ])("is 2026 when its _meta names %j, which is no revision, to be told so", (version) => {
+    expect(eraOf(naming(version))).toEqual({ era: "2026", version });
   });
+
+  it.each<JsonValue>(["2026-07-27", "2025-11-25", "1900-01-01", 20260728, null, ["2026-07-28"]])(
+    "is 2025 when its _meta names %j",
+    (version) => {
+      expect(eraOf(naming(version))).toEqual({ era: "2025" });
+    },
+  );
 
   it("is 2026 when the header says so, so that a body which says otherwise is a mismatch", () => {
     const version = "2025-11-25";

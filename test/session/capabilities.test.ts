@@ -1,62 +1,91 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { covers, relayable, tellsOfRoots } from "../../src/session/capabilities.ts";
+import { covers, declaredTo, relayable, tellsOfRoots } from "../../src/session/capabilities.ts";
+import type { UpstreamConfig } from "../../src/upstream/types.ts";
+import { upstreamConfig } from "../upstream/entries.ts";
 
-const TASKS = { "io.modelcontextprotocol/tasks": {} };
+const FULL = { sampling: { tools: {} }, elicitation: { form: {}, url: {} }, roots: {} };
 
-describe("what a client's capabilities are to an upstream", () => {
-  it("is what the gateway relays, and what the client's era can say", () => {
-    const said = {
-      roots: { listChanged: true },
-      sampling: { tools: {} },
-      elicitation: {},
-      experimental: { x: {} },
-      extensions: { ...TASKS, "io.modelcontextprotocol/ui": {} },
-    };
-    expect(relayable(said, "2025")).toEqual({
-      roots: { listChanged: true },
-      sampling: { tools: {} },
-      elicitation: {},
-    });
-    expect(relayable(said, "2026")).toEqual({
-      roots: {},
-      sampling: { tools: {} },
-      elicitation: {},
-      extensions: TASKS,
-    });
-    expect([relayable(said, "2025"), relayable(said, "2026")].map(tellsOfRoots)).toEqual([
+describe("what is kept of a client's capabilities", () => {
+  it("is what the gateway can relay, and nothing else", () => {
+    const tasks = { "io.modelcontextprotocol/tasks": {} };
+    expect(
+      relayable({ ...FULL, experimental: { x: {} }, extensions: { ...tasks, other: {} } }, "2026"),
+    ).toEqual({ ...FULL, extensions: tasks });
+    const none = { sampling: true, elicitation: [], roots: null, extensions: 1 };
+    expect(relayable(none, "2025")).toEqual({});
+  });
+
+  it("is nothing that the client's era has no way to say", () => {
+    const extensions = { "io.modelcontextprotocol/tasks": {} };
+    const said = { roots: { listChanged: true }, extensions };
+    expect(relayable(said, "2025")).toEqual({ roots: { listChanged: true } });
+    expect(relayable(said, "2026")).toEqual({ roots: {}, extensions });
+    expect([tellsOfRoots(relayable(said, "2025")), tellsOfRoots({ roots: {} })]).toEqual([
       true,
       false,
     ]);
   });
+
+  it("is nothing where it is too much to keep, and never a foreign member", () => {
+    expect(relayable({ sampling: { x: "y".repeat(5_000) } }, "2026")).toEqual({});
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue()), (given) => {
+        const names = Object.keys(relayable(JSON.parse(JSON.stringify(given)), "2026"));
+        for (const name of names) {
+          expect(["sampling", "elicitation", "roots", "extensions"]).toContain(name);
+        }
+      }),
+    );
+  });
 });
 
-describe("capabilities cover", () => {
-  const ask = (mode?: string) => ({
+describe("what is declared to an upstream", () => {
+  it.each([
+    [false, false, { roots: {} }],
+    [true, false, { roots: {}, sampling: FULL.sampling }],
+    [false, true, { roots: {}, elicitation: FULL.elicitation }],
+    [true, true, FULL],
+  ])(
+    "is what its registration allows (sampling %s, elicitation %s)",
+    (sampling, elicitation, declared) => {
+      const config: UpstreamConfig = { ...upstreamConfig("a"), sampling, elicitation };
+      expect(declaredTo(config, FULL)).toEqual(declared);
+      expect(declaredTo(config, {})).toEqual({});
+    },
+  );
+});
+
+describe("a question", () => {
+  const elicit = (mode?: string) => ({
     method: "elicitation/create",
     params: mode === undefined ? {} : { mode },
   });
-  const sample = (params: Record<string, object>) => ({ method: "sampling/createMessage", params });
 
-  it("the modes of elicitation that were declared: an empty object is the form", () => {
-    expect(covers({ elicitation: {} }, ask())).toBe(true);
-    expect(covers({ elicitation: {} }, ask("url"))).toBe(false);
-    expect(covers({ elicitation: { url: {} } }, ask("url"))).toBe(true);
-    expect(covers({ elicitation: { url: {} } }, ask("form"))).toBe(false);
-    expect(covers({ elicitation: { form: {} } }, ask("form"))).toBe(true);
-    expect(covers({}, ask())).toBe(false);
-  });
-
-  it("sampling with tools, or a choice of them, only where tools were declared", () => {
-    expect(covers({ sampling: {} }, sample({}))).toBe(true);
-    expect(covers({ sampling: {} }, sample({ tools: [] }))).toBe(false);
-    expect(covers({ sampling: {} }, sample({ toolChoice: {} }))).toBe(false);
-    expect(covers({ sampling: { tools: {} } }, sample({ tools: [], toolChoice: {} }))).toBe(true);
-    expect(covers({}, sample({}))).toBe(false);
-  });
-
-  it("roots where they were declared, and nothing that nobody knows", () => {
-    expect(covers({ roots: {} }, { method: "roots/list", params: undefined })).toBe(true);
-    expect(covers({}, { method: "roots/list", params: undefined })).toBe(false);
-    expect(covers({ roots: {} }, { method: "roots/delete", params: undefined })).toBe(false);
+  it.each([
+    // An empty object is the form mode.
+    [{ elicitation: {} }, elicit(), true],
+    [{ elicitation: {} }, elicit("form"), true],
+    [{ elicitation: {} }, elicit("url"), false],
+    [{ elicitation: { url: {} } }, elicit("url"), true],
+    [{ elicitation: { url: {} } }, elicit("form"), false],
+    [{ elicitation: { form: {} } }, elicit("url"), false],
+    [{ elicitation: { form: {}, url: {} } }, elicit("url"), true],
+    [{}, elicit(), false],
+    [{ sampling: {} }, { method: "sampling/createMessage", params: {} }, true],
+    [{ sampling: {} }, { method: "sampling/createMessage", params: { tools: [] } }, false],
+    [
+      { sampling: { tools: {} } },
+      { method: "sampling/createMessage", params: { tools: [] } },
+      true,
+    ],
+    [{ sampling: {} }, { method: "sampling/createMessage", params: { toolChoice: {} } }, false],
+    [{}, { method: "sampling/createMessage", params: {} }, false],
+    [{ roots: {} }, { method: "roots/list", params: undefined }, true],
+    [{}, { method: "roots/list", params: undefined }, false],
+    [FULL, { method: "tools/call", params: {} }, false],
+    [FULL, { method: "ping", params: {} }, false],
+  ])("is covered or not: %j %j %s", (declared, question, expected) => {
+    expect(covers(declared, question)).toBe(expected);
   });
 });

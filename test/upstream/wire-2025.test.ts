@@ -242,7 +242,7 @@ describe("a connection", () => {
         throw Object.assign(new Error("private address"), { name: "AddressRefused" });
       },
     });
-    expect(failureOf(await request(refusing, SESSION, "a", {}, HOOKS))).toBe("unreachable/no");
+    expect(failureOf(await request(refusing, SESSION, "a", {}, HOOKS))).toBe("refused/no");
     const locked = targetOf(url, { authorize: () => Promise.reject(new Error("s3cret")) });
     const outcome = await request(locked, SESSION, "a", {}, HOOKS);
     expect(failureOf(outcome)).toBe("unauthorized/no");
