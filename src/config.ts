@@ -95,6 +95,7 @@ const schema = z.object({
   MAX_WORKSPACE_BYTES: wholeNumber(1, Number.MAX_SAFE_INTEGER).prefault("1073741824"),
   MAX_BODY_BYTES: wholeNumber(1024, MOST_BODY_BYTES).prefault("4194304"),
   PLAN_APPROVAL_DAYS: wholeNumber(1, 3650).prefault("7"),
+  PLAN_APPROVALS_REQUIRED: wholeNumber(1, 2).prefault("1"),
   FLUSH_INTERVAL_SECONDS: wholeNumber(1, 3600).prefault("5"),
   ARCHIVE: z.enum(["d1", "postgres"], 'must be "d1" or "postgres"').prefault("d1"),
   RETENTION_DAYS: wholeNumber(0, 36_500).prefault("90"),
@@ -122,6 +123,8 @@ export type Config = {
   readonly maxWorkspaceBytes: number;
   readonly maxBodyBytes: number;
   readonly planApprovalMs: number;
+  /** How many operators a plan needs: 2 is the two-person rule. */
+  readonly planApprovalsRequired: number;
   readonly flushIntervalMs: number;
   readonly archive: "d1" | "postgres";
   /** How long an ended session stays in the archive once R2 holds it; null for ever. */
@@ -171,6 +174,7 @@ export function parseConfig(env: object): ConfigResult {
       sessionTtlMs: value.SESSION_TTL_SECONDS * 1000,
       maxWorkspaceBytes: value.MAX_WORKSPACE_BYTES,
       maxBodyBytes: value.MAX_BODY_BYTES,
+      planApprovalsRequired: value.PLAN_APPROVALS_REQUIRED,
       planApprovalMs: value.PLAN_APPROVAL_DAYS * DAY_MS,
       flushIntervalMs: value.FLUSH_INTERVAL_SECONDS * 1000,
       archive: value.ARCHIVE,

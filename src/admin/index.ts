@@ -15,6 +15,7 @@ import type { JsonObject } from "../mcp/ijson.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
+import { engageKillSwitch, liftKillSwitch, listKillSwitches } from "./kill-switches.ts";
 import { openApiDocument } from "./openapi.ts";
 import { approvePlan, listPlans, revokePlan, showPlan } from "./plans.ts";
 import type { AdminRoute } from "./route.ts";
@@ -44,6 +45,9 @@ const ROUTES: readonly AdminRoute[] = [
   showPlan,
   approvePlan,
   revokePlan,
+  listKillSwitches,
+  engageKillSwitch,
+  liftKillSwitch,
   fileVersions,
   fileContent,
   listUpstreams,

@@ -118,6 +118,8 @@ export const apiKeys = sqliteTable(
     expires_at: text().notNull(),
     last_used_at: text(),
     revoked_at: text(),
+    /** The operator who minted it; null for keys from before that was kept. */
+    minted_by: text(),
   },
   (table) => [index("api_keys_line").on(table.line)],
 );
@@ -185,6 +187,29 @@ export const upstreamDefinitions = sqliteTable(
   },
   (table) => [primaryKey({ columns: [table.upstream, table.kind, table.name] })],
 );
+
+/** Kill switches, lifted ones too. */
+export const killSwitches = sqliteTable(
+  "kill_switches",
+  {
+    id: text().primaryKey(),
+    /** JSON of what it stops. */
+    scope: text().notNull(),
+    reason: text().notNull(),
+    engaged_by: text().notNull(),
+    engaged_at: text().notNull(),
+    lifted_by: text(),
+    lifted_at: text(),
+    lift_reason: text(),
+  },
+  (table) => [index("kill_switches_engaged").on(table.id).where(sql`lifted_at is null`)],
+);
+
+/** One row: the version of the kill switches that stand. */
+export const killSwitchVersion = sqliteTable("kill_switch_version", {
+  id: integer().primaryKey(),
+  version: integer().notNull(),
+});
 
 /** One row: the version of all that clients can see of upstreams, counted up with every change of it. */
 export const directoryVersion = sqliteTable("directory_version", {

@@ -129,6 +129,7 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
     principal,
     request,
     requestId,
+    switches: call.switches,
     capabilities: said.capabilities,
     logLevel: said.logLevel,
     protocolVersion: said.version,

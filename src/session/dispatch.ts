@@ -24,6 +24,7 @@ import { isLogLevel, LOG_LEVELS } from "../mcp/log-level.ts";
 import { rpcResultBody } from "../mcp/tool-result.ts";
 import { isSupported2025, supportsBatch } from "../mcp/versions.ts";
 import type { ErrorCode } from "../policy/errors.ts";
+import { stoppedRefusal } from "../policy/kill-switch.ts";
 import { findTool } from "../tools/index.ts";
 import { isList, type ListMethod, listText } from "../tools/lists.ts";
 import { directoryOf } from "../upstream/directory.ts";
@@ -245,6 +246,11 @@ async function changeSubscription(
     return { body, log: { ...log, error_code: code }, status: 200 };
   };
   if (entry === null) return refuse("NOT_FOUND", RESOURCE_NOT_FOUND, "There is no such resource");
+  const stopping = runtime.stoppedBy({ tool: null, upstream: entry.config.name });
+  if (stopping !== null) {
+    const { code, message } = stoppedRefusal(stopping);
+    return refuse(code, INTERNAL_ERROR, `[${code}] ${message}`);
+  }
   const isNew = method === "resources/subscribe";
   if (isNew && runtime.upstreams.full) {
     const message = "This session is subscribed to as many resources as it may be.";

@@ -10,6 +10,7 @@ import type { JsonValue } from "../mcp/ijson.ts";
 import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import { LOG_LEVELS, type LogLevel } from "../mcp/log-level.ts";
+import { NO_SWITCHES, type SwitchSet, switchSetSchema } from "../policy/kill-switch.ts";
 import type { Entry } from "./ledger.ts";
 
 export const ERAS = ["2025", "2026", "ambient"] as const;
@@ -36,6 +37,8 @@ export const sessionStateSchema = z.object({
   log_level: z.enum(LOG_LEVELS).nullable().default(null),
   /** The version of the directory that the client was last told of. */
   directory_version: z.number().nullable().default(null),
+  /** The kill switches that concern the session, as it last saw them change. */
+  switches: switchSetSchema.default(NO_SWITCHES),
 });
 
 export type SessionState = z.infer<typeof sessionStateSchema>;
@@ -57,6 +60,8 @@ export type Call = {
   readonly principal: Principal;
   readonly payload: JsonValue;
   readonly requestId: string;
+  /** What the Worker knows to be stopped of what this principal may do. */
+  readonly switches: SwitchSet;
 };
 
 /** A request of the 2026 era that a session answers, its headers checked against its body. */
@@ -64,6 +69,7 @@ export type StatelessCall = {
   readonly principal: Principal;
   readonly request: RpcRequest;
   readonly requestId: string;
+  readonly switches: SwitchSet;
   /** How the ambient session is opened when it is the one that is asked; null on a session of its own. */
   readonly ambient: OpenInput | null;
   /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
@@ -113,7 +119,7 @@ export type CallLog = {
 };
 
 /** What a session's index row says of it, from the object itself. */
-export type SessionStatus = Omit<SessionState, "client_capabilities"> & {
+export type SessionStatus = Omit<SessionState, "client_capabilities" | "switches"> & {
   readonly entries: number;
   readonly head: string;
   readonly last_seen_at: string;

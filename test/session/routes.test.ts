@@ -43,8 +43,16 @@ const secret = entryOf(upstreamConfig("secret", { roles: ["antigravity"] }), [
 ]);
 const directory = new Directory(1, [bare, github, secret]);
 
+const SECRETS_KEY = new Uint8Array(32);
+
 function route(method: RelayedMethod, params: JsonObject) {
-  return routeOf(directory, PRINCIPAL, { jsonrpc: "2.0", id: 1, method, params }, method);
+  return routeOf(
+    directory,
+    PRINCIPAL,
+    { jsonrpc: "2.0", id: 1, method, params },
+    method,
+    SECRETS_KEY,
+  );
 }
 
 function found(method: RelayedMethod, params: JsonObject) {

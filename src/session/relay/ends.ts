@@ -9,6 +9,7 @@ import { type RpcErrorObject, rpcError } from "../../mcp/jsonrpc.ts";
 import { relayResult } from "../../mcp/relay-result.ts";
 import { refusalResult, rpcResultBody } from "../../mcp/tool-result.ts";
 import type { Refusal } from "../../policy/errors.ts";
+import { type KillSwitch, stoppedRefusal } from "../../policy/kill-switch.ts";
 import type { WireFailure, WireOutcome } from "../../upstream/types.ts";
 import { covers, isObject } from "../capabilities.ts";
 import type { Question } from "../exchange.ts";
@@ -130,8 +131,13 @@ export function closed(
   );
 }
 
+/** Ends a request that a kill switch stops: the record names it. */
+export function stopped(job: Job, stopping: KillSwitch): Answered {
+  return refused(job, stoppedRefusal(stopping), { kill_switch: stopping.id });
+}
+
 /** Ends a request that was not begun: one record. */
-export function refused(job: Job, refusal: Refusal): Answered {
+export function refused(job: Job, refusal: Refusal, details: JsonObject = {}): Answered {
   return refusalAnswer(job, refusal, (hashed) =>
     job.runtime.ledger.append({
       ...common(job),
@@ -140,7 +146,7 @@ export function refused(job: Job, refusal: Refusal): Answered {
       error_code: refusal.code,
       args: job.route.args,
       result_text: hashed,
-      context: { upstream: job.route.entry.config.name },
+      context: { upstream: job.route.entry.config.name, ...details },
     }),
   );
 }

@@ -6,7 +6,16 @@
 import { workspaceStub } from "../../objects.ts";
 import type { Approved } from "../../policy/decide.ts";
 import { allow, type Decision, type Refusal, refuse } from "../../policy/errors.ts";
+import type { KillSwitch } from "../../policy/kill-switch.ts";
 import { type Job, log } from "./job.ts";
+
+/** The kill switch that stops this request, at its beginning and before each further round of it. */
+export function stoppedNow({ runtime, route }: Job): KillSwitch | null {
+  return runtime.stoppedBy({
+    tool: route.kind === "tool" ? route.label : null,
+    upstream: route.entry.config.name,
+  });
+}
 
 /** Session, definition, gate and plan given, in this order: the first that fails is the answer. */
 export function earlyRefusal({ runtime, route, workspace_root, plan_hash }: Job): Refusal | null {

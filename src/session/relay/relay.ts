@@ -17,11 +17,12 @@ import {
   invalid,
   NOT_ALLOWED_TO_ASK,
   refused,
+  stopped,
   succeeded,
 } from "./ends.ts";
 import { passQuestions, suspend } from "./input-required.ts";
 import { type Job, openIntent, type RelayJob, upstreamContext, withoutMeta } from "./job.ts";
-import { decide, earlyRefusal, lateRefusal } from "./policy.ts";
+import { decide, earlyRefusal, lateRefusal, stoppedNow } from "./policy.ts";
 import { askAll, MAY_NEED_INPUT, questionsOf, recordAsked, recordRefused } from "./questions.ts";
 import { resume } from "./resume.ts";
 
@@ -40,6 +41,8 @@ export async function relay(given: RelayJob): Promise<Answered> {
     plan_hash,
     declared: declaredTo(given.route.entry.config, given.client.capabilities),
   };
+  const stopping = stoppedNow(job);
+  if (stopping !== null) return stopped(job, stopping);
   const early = earlyRefusal(job);
   if (early !== null) return refused(job, early);
   const resumed = resume(job);
@@ -48,8 +51,13 @@ export async function relay(given: RelayJob): Promise<Answered> {
   let { exchange, params } = resumed.value;
 
   for (let round = 1; round <= MOST_ROUNDS; round++) {
-    const late = round === 1 ? null : await lateRefusal(job);
-    if (late !== null) return refused(job, late);
+    if (round > 1) {
+      await job.runtime.renewSwitches();
+      const stoppedLate = stoppedNow(job);
+      if (stoppedLate !== null) return stopped(job, stoppedLate);
+      const late = await lateRefusal(job);
+      if (late !== null) return refused(job, late);
+    }
     const intent = openIntent(job);
     const decision = await decide(job);
     if (!decision.ok) {
