@@ -110,7 +110,7 @@ export async function listen(
     }
   });
   if (uris.length > 0) {
-    const wish = { principal, capabilities: relayable(capabilities), uris };
+    const wish = { principal, capabilities: relayable(capabilities, "2026"), uris };
     stopListener = listenForResources(env, wish, (uri) => {
       // Authorised again: a key or an upstream may have been narrowed since.
       directoryOf(env).then(

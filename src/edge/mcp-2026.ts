@@ -18,6 +18,7 @@ import {
   type RpcRequest,
   UNSUPPORTED_VERSION,
 } from "../mcp/jsonrpc.ts";
+import type { LogLevel } from "../mcp/log-level.ts";
 import { declaredHeaders, paramHeadersMismatch } from "../mcp/param-headers.ts";
 import { requestMetaSchema } from "../mcp/request-meta.ts";
 import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
@@ -94,7 +95,7 @@ type Said = {
   readonly version: string;
   readonly client: JsonObject | null;
   readonly capabilities: JsonObject;
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
 };
 
 function checkVersion(version: string): void {

@@ -47,7 +47,8 @@ export function relayResult(
   if (era === "2026") {
     if (typeof result.resultType !== "string") added.resultType = "complete";
     if (isCacheable) {
-      if (typeof result.ttlMs !== "number") added.ttlMs = 0;
+      // At least 0 and whole (2026-07-28, Caching): anything else is as good as nothing.
+      if (!isTtl(result.ttlMs)) added.ttlMs = 0;
       added.cacheScope = "private";
     }
   }
@@ -86,6 +87,10 @@ function metaMembers(text: string, spans: ReturnType<typeof memberSpans>): strin
   return memberSpans(text, meta.valueStart)
     .filter(({ key }) => !key.startsWith(OWN_META_PREFIX) && key !== SERVER_INFO_META_KEY)
     .map(({ keyStart, valueEnd }) => text.slice(keyStart, valueEnd));
+}
+
+function isTtl(value: JsonObject[string] | undefined): boolean {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
 }
 
 function isObject(value: unknown): value is JsonObject {

@@ -30,7 +30,7 @@ export async function dispatch2026(
     tool: method === "tools/call" ? attemptedName(params, MAX_TOOL_UNITS) : null,
     error_code: null,
   };
-  const capabilities = relayable(call.capabilities);
+  const capabilities = relayable(call.capabilities, "2026");
   // The gateway's own id of the request: the client's need not be unique among its connections.
   return onChannel(
     runtime,

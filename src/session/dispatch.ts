@@ -20,6 +20,7 @@ import {
   type RpcRequest,
   rpcError,
 } from "../mcp/jsonrpc.ts";
+import { isLogLevel, LOG_LEVELS } from "../mcp/log-level.ts";
 import { rpcResultBody } from "../mcp/tool-result.ts";
 import { isSupported2025, supportsBatch } from "../mcp/versions.ts";
 import type { ErrorCode } from "../policy/errors.ts";
@@ -198,23 +199,11 @@ async function list(
     : failed(request.id, INVALID_PARAMS, text.refusal.message, log);
 }
 
-/** RFC 5424 severities, least severe first (2025-11-25, Logging). */
-const LOG_LEVELS = [
-  "debug",
-  "info",
-  "notice",
-  "warning",
-  "error",
-  "critical",
-  "alert",
-  "emergency",
-];
-
 /** Upstream sessions are told with the next request that they get. */
 function setLevel(runtime: CallRuntime, request: RpcRequest, requestId: string): Answered {
   const log = logOf(request.method);
   const level = request.params?.level;
-  if (typeof level !== "string" || !LOG_LEVELS.includes(level)) {
+  if (!isLogLevel(level)) {
     const message = `level: must be one of ${LOG_LEVELS.join(", ")}`;
     return failed(request.id, INVALID_PARAMS, message, log);
   }
@@ -305,6 +294,7 @@ async function changeSubscription(
 
 /** What a client tells of its own accord. */
 function notified(runtime: CallRuntime, { method, params }: RpcNotification): void {
+  if (method === "notifications/roots/list_changed") runtime.upstreams.rootsChanged();
   if (method !== "notifications/cancelled") return;
   const id = params?.requestId;
   if (typeof id !== "string" && typeof id !== "number") return;

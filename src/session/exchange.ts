@@ -48,7 +48,9 @@ export class Exchange {
       .exchange(entry, request, {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
-        onNotification: (notification) => this.#notify?.(notification),
+        onNotification: (notification) => {
+          if (isOf(request, notification)) this.#notify?.(notification);
+        },
         onRequest: ({ method, params }, givenUp) => {
           const question = { method, params };
           const signal = AbortSignal.any([this.#aborter.signal, givenUp]);
@@ -118,6 +120,11 @@ export class Exchange {
       this.#changed?.();
     });
   }
+}
+
+/** Whether a notification may be about a request: progress says which one it is about. */
+function isOf({ progressToken }: UpstreamRequest, { method, params }: RpcNotification): boolean {
+  return method !== "notifications/progress" || params?.progressToken === progressToken;
 }
 
 /** Exchanges that wait for a client to come back, in the memory of one session's object. */

@@ -390,7 +390,7 @@ export class SessionObject extends DurableObject<Env> {
       roots: [],
       wrapped_key: wrapSessionKey(config.secretsKey, key, sessionId),
       ended_at: null,
-      client_capabilities: relayable(input.capabilities),
+      client_capabilities: relayable(input.capabilities, input.era === "2025" ? "2025" : "2026"),
       log_level: null,
       directory_version: null,
       switches: NO_SWITCHES,

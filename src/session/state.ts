@@ -9,6 +9,7 @@ import type { Principal } from "../edge/principal.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
 import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
+import { LOG_LEVELS, type LogLevel } from "../mcp/log-level.ts";
 import { NO_SWITCHES, type SwitchSet, switchSetSchema } from "../policy/kill-switch.ts";
 import type { Entry } from "./ledger.ts";
 
@@ -33,7 +34,7 @@ export const sessionStateSchema = z.object({
   /** What the client of the 2025 era said that it can do, as far as the gateway relays it. */
   client_capabilities: jsonObjectSchema.default({}),
   /** The least severe log messages that the client of the 2025 era wants. */
-  log_level: z.string().nullable().default(null),
+  log_level: z.enum(LOG_LEVELS).nullable().default(null),
   /** The version of the directory that the client was last told of. */
   directory_version: z.number().nullable().default(null),
   /** The kill switches that concern the session, as it last saw them change. */
@@ -76,7 +77,7 @@ export type StatelessCall = {
   /** What the client declared with this request. */
   readonly capabilities: JsonObject;
   /** The least severe log messages that it asked for with it. */
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
   /** The id of the session that `begin_session` opens. */
   readonly newSessionId: string;
   readonly protocolVersion: string;

@@ -75,6 +75,11 @@ export class Attendance {
       timeoutMs,
       signal: aborter.signal,
       onNotification: (notification) => {
+        // Progress names its call, and each call knows its own.
+        if (notification.method === "notifications/progress") {
+          for (const call of [...calls]) call.onNotification?.(notification);
+          return;
+        }
         const call = calls.at(-1);
         if (call === undefined) this.#aside(notification);
         else call.onNotification?.(notification);

@@ -149,6 +149,18 @@ export class UpstreamLinks {
     }
   }
 
+  /** Sends a notification to every upstream session that is open. Best effort. */
+  async tell(entryOf: (upstream: string) => UpstreamEntry | null, method: string): Promise<void> {
+    await Promise.allSettled(
+      (this.#shelf?.all() ?? []).map(async ({ upstream, session }) => {
+        const entry = entryOf(upstream);
+        if (entry === null) return;
+        const hooks = { timeoutMs: entry.config.timeout_ms };
+        await wire2025.notify(this.#target(entry), session, method, undefined, hooks);
+      }),
+    );
+  }
+
   /** Says goodbye to every upstream session. Best effort. */
   async close(entryOf: (upstream: string) => UpstreamEntry | null): Promise<void> {
     const kept = this.#shelf?.all() ?? [];

@@ -68,7 +68,8 @@ beforeAll(async () => {
             }
           : said(JSON.stringify(Object.keys(params).sort())),
       )
-      .tool("strange", () => ({ error: { code: -32050, message: "strange", data: { own: 1 } } }));
+      .tool("strange", () => ({ error: { code: 4050, message: "strange", data: { own: 1 } } }))
+      .tool("reserved", () => ({ error: { code: -32050, message: "reserved", data: { own: 1 } } }));
     upstream.methods.set("resources/read", ({ params }) =>
       era === "2025"
         ? { error: { code: -32002, message: "not here" } }
@@ -161,11 +162,22 @@ describe.each([
 
   it("are errors with the upstream's code, message and data, and a receipt beside", async () => {
     const { body, status } = await call("strange");
-    expect(status).toBe(client === "2026" ? 400 : 200);
+    expect(status).toBe(200);
     expect(pick(body, "error")).toMatchObject({
-      code: -32050,
+      code: 4050,
       message: "strange",
       data: { own: 1, receipt: { seq: expect.any(Number) } },
+    });
+  });
+
+  it("are internal errors where the client's revision keeps the upstream's code to itself", async () => {
+    const { body, status } = await call("reserved");
+    expect(status).toBe(200);
+    expect(pick(body, "error")).toMatchObject({
+      message: "reserved",
+      ...(client === "2026"
+        ? { code: -32603, data: { own: 1, upstream_code: -32050 } }
+        : { code: -32050, data: { own: 1 } }),
     });
   });
 

@@ -57,6 +57,10 @@ function written(parts: readonly Member[], space: string): string {
 const OWN = '"dev.atlas-gate/receipt":{"seq":7}';
 const era = fc.constantFrom("2025" as const, "2026" as const);
 
+function isTtl(value: unknown): boolean {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
+}
+
 function parsed(text: string): JsonObject {
   return JSON.parse(text);
 }
@@ -73,7 +77,7 @@ function kept(all: readonly Member[], result: JsonObject, to: "2025" | "2026", c
     }
     if (name === "resultType") return typeof result[name] === "string";
     if (!cacheable) return true;
-    if (name === "ttlMs") return typeof result[name] === "number";
+    if (name === "ttlMs") return isTtl(result[name]);
     return name !== "cacheScope";
   });
 }
@@ -123,7 +127,7 @@ describe("a relayed result", () => {
           if (to === "2026") {
             if (typeof result.resultType !== "string") expected.resultType = "complete";
             if (cacheable) {
-              if (typeof result.ttlMs !== "number") expected.ttlMs = 0;
+              if (!isTtl(result.ttlMs)) expected.ttlMs = 0;
               expected.cacheScope = "private";
             }
           }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { covers, declaredTo, relayable } from "../../src/session/capabilities.ts";
+import { covers, declaredTo, relayable, tellsOfRoots } from "../../src/session/capabilities.ts";
 import type { UpstreamConfig } from "../../src/upstream/types.ts";
 import { upstreamConfig } from "../upstream/entries.ts";
 
@@ -10,16 +10,28 @@ describe("what is kept of a client's capabilities", () => {
   it("is what the gateway can relay, and nothing else", () => {
     const tasks = { "io.modelcontextprotocol/tasks": {} };
     expect(
-      relayable({ ...FULL, experimental: { x: {} }, extensions: { ...tasks, other: {} } }),
+      relayable({ ...FULL, experimental: { x: {} }, extensions: { ...tasks, other: {} } }, "2026"),
     ).toEqual({ ...FULL, extensions: tasks });
-    expect(relayable({ sampling: true, elicitation: [], roots: null, extensions: 1 })).toEqual({});
+    const none = { sampling: true, elicitation: [], roots: null, extensions: 1 };
+    expect(relayable(none, "2025")).toEqual({});
+  });
+
+  it("is nothing that the client's era has no way to say", () => {
+    const extensions = { "io.modelcontextprotocol/tasks": {} };
+    const said = { roots: { listChanged: true }, extensions };
+    expect(relayable(said, "2025")).toEqual({ roots: { listChanged: true } });
+    expect(relayable(said, "2026")).toEqual({ roots: {}, extensions });
+    expect([tellsOfRoots(relayable(said, "2025")), tellsOfRoots({ roots: {} })]).toEqual([
+      true,
+      false,
+    ]);
   });
 
   it("is nothing where it is too much to keep, and never a foreign member", () => {
-    expect(relayable({ sampling: { x: "y".repeat(5_000) } })).toEqual({});
+    expect(relayable({ sampling: { x: "y".repeat(5_000) } }, "2026")).toEqual({});
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.jsonValue()), (given) => {
-        const names = Object.keys(relayable(JSON.parse(JSON.stringify(given))));
+        const names = Object.keys(relayable(JSON.parse(JSON.stringify(given)), "2026"));
         for (const name of names) {
           expect(["sampling", "elicitation", "roots", "extensions"]).toContain(name);
         }
@@ -67,6 +79,7 @@ describe("a question", () => {
       { method: "sampling/createMessage", params: { tools: [] } },
       true,
     ],
+    [{ sampling: {} }, { method: "sampling/createMessage", params: { toolChoice: {} } }, false],
     [{}, { method: "sampling/createMessage", params: {} }, false],
     [{ roots: {} }, { method: "roots/list", params: undefined }, true],
     [{}, { method: "roots/list", params: undefined }, false],

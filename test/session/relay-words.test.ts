@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  cannotBeAsked,
   errorCodeOf,
   errorStatus,
   errorTo2026,
@@ -115,6 +116,30 @@ describe("an error of the 2025 era in the words of 2026", () => {
     { code: -32042, message: "m" },
     { code: -32042, message: "m", data: { elicitations: [] } },
     { code: -32042, message: "m", data: { elicitations: "none" } },
+    { code: -32020, message: "m", data: { x: 1 } },
+    { code: -32022, message: "m" },
+    { code: -32050, message: "m", data: [1] },
+    { code: -32099, message: "m" },
+  ])("never has a code that the revision keeps to itself: %j", (error) => {
+    const { code, message, data } = error;
+    const beside = Array.isArray(data) ? data : { ...data, upstream_code: code };
+    expect(errorTo2026(error, {})).toEqual({ error: { code: -32603, message, data: beside } });
+  });
+
+  it("names the capability that a client lacks for its questions, and no other reason", () => {
+    expect(cannotBeAsked("github", false)).toMatchObject({
+      code: -32021,
+      data: { requiredCapabilities: { elicitation: { url: {} } } },
+    });
+    expect(cannotBeAsked("github", true)).toMatchObject({ code: -32603 });
+  });
+
+  it.each([
+    { code: -32021, message: "m", data: { requiredCapabilities: { sampling: {} } } },
+    { code: -32000, message: "m" },
+    { code: -32019, message: "m" },
+    { code: -32100, message: "m" },
+    { code: 4050, message: "m" },
     { code: -32603, message: "m", data: [1] },
   ])("is itself otherwise: %j", (error) => {
     expect(errorTo2026(error, {})).toEqual({ error });

@@ -3,13 +3,14 @@
  * Sends a request to its upstream, and passes on what the upstream says of it
  * while it is under way.
  */
-import type { JsonObject } from "../../mcp/ijson.ts";
+import type { JsonObject, JsonValue } from "../../mcp/ijson.ts";
 import type { RpcNotification } from "../../mcp/jsonrpc.ts";
+import { isAtLeast } from "../../mcp/log-level.ts";
 import type { UpstreamRequest } from "../../upstream/links.ts";
-import { covers, isObject } from "../capabilities.ts";
+import { isObject } from "../capabilities.ts";
 import { Exchange } from "../exchange.ts";
-import type { Job } from "./job.ts";
-import { askClient, refuseQuestion } from "./questions.ts";
+import type { Job, RelayClient } from "./job.ts";
+import { askClient, mayAsk, refuseQuestion } from "./questions.ts";
 
 export function begin(job: Job, params: JsonObject): Exchange {
   const { route, client, host, request } = job;
@@ -26,7 +27,7 @@ export function begin(job: Job, params: JsonObject): Exchange {
     paramHeaders: route.paramHeaders,
   };
   return new Exchange(host.links, route.entry, upstream, (question, signal) => {
-    if (!covers(job.declared, question)) return refuseQuestion(job, question);
+    if (!mayAsk(job, question)) return refuseQuestion(job, question);
     return client.era === "2025" ? askClient(job, question, signal) : null;
   });
 }
@@ -60,7 +61,7 @@ export function passNotification(job: Job, notification: RpcNotification): void 
       return;
     }
     case "notifications/message":
-      if (client.logLevel !== null || client.era === "2025") client.channel.notify(notification);
+      if (wantsLog(client, params?.level)) client.channel.notify(notification);
       return;
     case "notifications/tools/list_changed":
     case "notifications/prompts/list_changed":
@@ -79,4 +80,9 @@ export function passNotification(job: Job, notification: RpcNotification): void 
       // Nothing that the other era's client would not know.
       if (client.era === (route.entry.era ?? client.era)) client.channel.notify(notification);
   }
+}
+
+/** A client of the 2026 era hears only of what it asked for with this request. */
+function wantsLog({ era, logLevel }: RelayClient, level: JsonValue | undefined): boolean {
+  return logLevel === null ? era === "2025" : isAtLeast(level, logLevel);
 }

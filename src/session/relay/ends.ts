@@ -12,12 +12,13 @@ import type { Refusal } from "../../policy/errors.ts";
 import { type KillSwitch, stoppedRefusal } from "../../policy/kill-switch.ts";
 import type { WireFailure, WireOutcome } from "../../upstream/types.ts";
 import { covers, isObject } from "../capabilities.ts";
+import type { Question } from "../exchange.ts";
 import type { Receipt } from "../ledger.ts";
-import { errorCodeOf, errorStatus, errorTo2026, messageOf } from "../relay-words.ts";
+import { cannotBeAsked, errorCodeOf, errorStatus, errorTo2026, messageOf } from "../relay-words.ts";
 import { type Answered, receiptMembers } from "../tool-call.ts";
 import { inputRequired } from "./input-required.ts";
 import { common, eventsOf, type Job, log } from "./job.ts";
-import { recordRefused } from "./questions.ts";
+import { mayAsk, recordRefused } from "./questions.ts";
 import { taskMembers } from "./task.ts";
 
 export const NOT_ALLOWED_TO_ASK: WireFailure = {
@@ -64,9 +65,7 @@ export function errored(
   const { runtime, client, request } = job;
   const known = client.era === "2026" ? errorTo2026(error, request.params ?? {}) : { error };
   if ("questions" in known) {
-    const refusedOnes = [...known.questions.values()].filter(
-      (question) => !covers(job.declared, question),
-    );
+    const refusedOnes = [...known.questions.values()].filter((question) => !mayAsk(job, question));
     for (const question of refusedOnes) recordRefused(job, question);
     if (refusedOnes.length === 0) {
       return inputRequired(job, intent, context, {}, known.questions, {
@@ -75,7 +74,7 @@ export function errored(
       });
     }
   }
-  const sent = "questions" in known ? error : known.error;
+  const sent = "questions" in known ? refusedQuestions(job, known.questions) : known.error;
   const receipt = runtime.ledger.result(intent.seq, {
     ...common(job),
     event: eventsOf(job).result,
@@ -92,6 +91,13 @@ export function errored(
     log: { method: request.method, tool: job.route.label, error_code: "UPSTREAM_ERROR" },
     status: client.era === "2026" ? errorStatus(sent.code) : 200,
   };
+}
+
+function refusedQuestions(job: Job, questions: ReadonlyMap<string, Question>): RpcErrorObject {
+  const doesClientSupport = [...questions.values()].every((question) =>
+    covers(job.client.capabilities, question),
+  );
+  return cannotBeAsked(job.route.entry.config.name, doesClientSupport);
 }
 
 export function failed(

@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from "../../mcp/ijson.ts";
 import type { RpcNotification, RpcRequest } from "../../mcp/jsonrpc.ts";
+import type { LogLevel } from "../../mcp/log-level.ts";
 import { logEvent } from "../../ops/log.ts";
 import type { Approved } from "../../policy/decide.ts";
 import type { UpstreamLinks } from "../../upstream/links.ts";
@@ -32,7 +33,7 @@ export type RelayClient = {
   readonly era: "2025" | "2026";
   /** What the gateway can relay of what the client declared. */
   readonly capabilities: JsonObject;
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
   readonly channel: Channel;
 };
 

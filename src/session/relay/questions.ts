@@ -7,11 +7,20 @@ import { canonicalJson } from "../../audit/canonical.ts";
 import type { JsonObject } from "../../mcp/ijson.ts";
 import { allow, type Decision, refuse } from "../../policy/errors.ts";
 import type { ClientAnswer } from "../../upstream/types.ts";
-import { isObject } from "../capabilities.ts";
+import { covers, isObject } from "../capabilities.ts";
 import type { Question } from "../exchange.ts";
 import type { Receipt } from "../ledger.ts";
 import { forEra, labelled } from "../relay-words.ts";
-import { common, eventsOf, intentNote, type Job, withoutMeta } from "./job.ts";
+import { common, eventsOf, intentNote, type Job, type Route, withoutMeta } from "./job.ts";
+
+/** Requests whose result may be `input_required` (2026-07-28, Multi Round-Trip Requests). */
+export const MAY_NEED_INPUT: ReadonlySet<Route["kind"]> = new Set(["tool", "prompt", "resource"]);
+
+/** Whether the upstream may ask this now: of a client of the 2026 era there is no way to ask but by a result. */
+export function mayAsk(job: Job, question: Question): boolean {
+  const canBeAsked = job.client.era === "2025" || MAY_NEED_INPUT.has(job.route.kind);
+  return canBeAsked && covers(job.declared, question);
+}
 
 /** The questions of an `input_required` result; null for what is none. */
 export function questionsOf(result: JsonObject): Map<string, Question> | null {

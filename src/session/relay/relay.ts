@@ -5,7 +5,9 @@
  * flow for both eras on both sides; what differs is a turn of it.
  */
 import { canonicalJson } from "../../audit/canonical.ts";
-import { covers, declaredTo } from "../capabilities.ts";
+import type { JsonObject } from "../../mcp/ijson.ts";
+import type { WireFailure } from "../../upstream/types.ts";
+import { covers, declaredTo, declaresTasks } from "../capabilities.ts";
 import type { Answered } from "../tool-call.ts";
 import { begin, passNotification } from "./begin.ts";
 import {
@@ -21,7 +23,7 @@ import {
 import { passQuestions, suspend } from "./input-required.ts";
 import { type Job, openIntent, type RelayJob, upstreamContext, withoutMeta } from "./job.ts";
 import { decide, earlyRefusal, lateRefusal, stoppedNow } from "./policy.ts";
-import { askAll, questionsOf, recordAsked, recordRefused } from "./questions.ts";
+import { askAll, MAY_NEED_INPUT, questionsOf, recordAsked, recordRefused } from "./questions.ts";
 import { resume } from "./resume.ts";
 
 /** Rounds of questions that one request of a client of the 2025 era may go through. */
@@ -74,9 +76,11 @@ export async function relay(given: RelayJob): Promise<Answered> {
     if (outcome.kind === "failed") return failed(job, intent, context, outcome.failure);
     if (outcome.kind === "error") return errored(job, intent, context, outcome.error);
     if (outcome.result.resultType !== "input_required") {
-      return succeeded(job, intent, context, outcome);
+      return isKnownResult(job, outcome.result)
+        ? succeeded(job, intent, context, outcome)
+        : failed(job, intent, context, UNKNOWN_RESULT);
     }
-    const questions = questionsOf(outcome.result);
+    const questions = MAY_NEED_INPUT.has(job.route.kind) ? questionsOf(outcome.result) : null;
     const refusedOnes = [...(questions?.values() ?? [])].filter(
       (question) => !covers(job.declared, question),
     );
@@ -103,4 +107,17 @@ export async function relay(given: RelayJob): Promise<Answered> {
     code: "UPSTREAM_ERROR",
     message: `${job.route.entry.config.name} asked for input ${MOST_ROUNDS} times and did not finish.`,
   });
+}
+
+const UNKNOWN_RESULT: WireFailure = {
+  reason: "protocol",
+  ran: "maybe",
+  detail: "its result is of a type that neither the protocol nor a declared extension has",
+  httpStatus: null,
+};
+
+/** A type that nobody declared is invalid (2026-07-28, ResultType); the 2025 era has no types. */
+function isKnownResult({ route, declared }: Job, { resultType }: JsonObject): boolean {
+  if (route.entry.era === "2025" || resultType === undefined) return true;
+  return resultType === "complete" || (resultType === "task" && declaresTasks(declared));
 }
