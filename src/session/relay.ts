@@ -5,7 +5,7 @@
  * flow for both eras on both sides; what differs is a turn of it.
  */
 import { canonicalJson } from "../audit/canonical.ts";
-import type { JsonObject } from "../mcp/ijson.ts";
+import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import {
   type RpcErrorObject,
   type RpcNotification,
@@ -52,6 +52,9 @@ import { type Answered, type CallRuntime, receiptMembers } from "./tool-call.ts"
 const MOST_ROUNDS = 16;
 /** Exchanges of one session that may wait for a client at a time. */
 const MOST_WAITING = 32;
+/** Answers that a record names one by one, and characters of each name; the hash covers all of them. */
+const MOST_NAMED_ANSWERS = 32;
+const MAX_NAME_UNITS = 64;
 /** Pause before an upstream that asked nothing, and only wants to be asked again, is; in ms. */
 const BARE_RETRY_MS = 250;
 
@@ -130,6 +133,7 @@ export async function relay(given: RelayJob): Promise<Answered> {
   if (early !== null) return refused(job, early);
   const resumed = resume(job);
   if (!resumed.ok) return invalid(job, resumed.refusal.message);
+  recordAnswers(job);
   const { brought } = resumed.value;
   let { exchange, params } = resumed.value;
 
@@ -335,6 +339,36 @@ function resume(job: Job): Decision<Resumed> {
   return allow({ exchange, params: route.params, brought });
 }
 
+/** What the client answered, before anything goes on with it; a client of the 2025 era is asked, and recorded, one by one. */
+function recordAnswers(job: Job): void {
+  const { client, request, requestId, runtime, route } = job;
+  const responses = request.params?.inputResponses;
+  if (client.era === "2025" || !isObject(responses)) return;
+  const actions = Object.entries(responses).slice(0, MOST_NAMED_ANSWERS);
+  runtime.ledger.append({
+    event: "client_request",
+    tool: null,
+    result: "ok",
+    request_id: requestId,
+    result_text: canonicalJson(responses),
+    context: {
+      upstream: route.entry.config.name,
+      answers: Object.fromEntries(actions.map(([key, answer]) => [nameOf(key), actionOf(answer)])),
+    },
+  });
+}
+
+/** What a user did with a question; null where the answer says nothing of that. */
+function actionOf(answer: JsonValue): string | null {
+  const action = isObject(answer) ? answer.action : null;
+  return typeof action === "string" ? nameOf(action) : null;
+}
+
+/** Cut, but never into half a surrogate pair: a record must have a canonical form. */
+function nameOf(text: string): string {
+  return text.slice(0, MAX_NAME_UNITS).toWellFormed();
+}
+
 function objectsOf(responses: JsonObject): Record<string, JsonObject> {
   return Object.fromEntries(
     Object.entries(responses).flatMap(([key, value]) => (isObject(value) ? [[key, value]] : [])),
@@ -479,7 +513,7 @@ async function askClient(job: Job, question: Question, signal: AbortSignal): Pro
     result: "result" in answer ? "ok" : "error",
     error_code: "result" in answer ? null : "CANCELLED",
     result_text: text,
-    notes: typeof action === "string" ? `the user's answer: ${action}`.slice(0, 64) : null,
+    notes: typeof action === "string" ? `the user's answer: ${nameOf(action)}` : null,
   });
   return answer;
 }

@@ -202,9 +202,15 @@ describe.each(["2025", "2026"] as const)("the state of a call of a %s upstream",
       "tool_intent pending",
       "tool_result input_required",
       "client_request(elicitation/create) input_required",
+      "client_request(null) ok",
       "tool_intent pending",
       "tool_result error PLAN_NOT_APPROVED",
     ]);
+    const answers = records.find(({ event, tool }) => event === "client_request" && tool === null);
+    expect(answers).toMatchObject({
+      result_hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+      context: { upstream: name, answers: { [String(questionsOf(first)[0])]: "accept" } },
+    });
     await operator.ok("PATCH", `/upstreams/${name}`, { gate: "open" });
     // Whatever the upstream was told, it would have been told by now.
     await client.call(`${name}_look`);
