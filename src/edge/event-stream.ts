@@ -20,6 +20,13 @@ const CALL_KEEP_ALIVE_MS = 5_000;
 /** How often the caller's right to the stream is looked at again, in ms: well within the minute that a revocation may take. */
 const RECHECK_MS = 20_000;
 
+/**
+ * Messages that may wait for a client that does not read: one that is further
+ * behind has no use for the stream, which ends. What a session's object feeds
+ * never comes so far, for the object waits until the client has read.
+ */
+const MAX_QUEUED = 1_000;
+
 export type EventStreamOptions = {
   /** Written at once, such as the priming event of 2025-11-25. */
   readonly first: string | null;
@@ -52,6 +59,7 @@ export function openEventStream(options: EventStreamOptions): EventStream {
     if (isOver) return;
     queue.push({ text, onWritten });
     wake?.();
+    if (queue.length > MAX_QUEUED) end();
   };
   const end = (): void => {
     if (isOver) return;
