@@ -15,7 +15,12 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/**/*.workers.test.ts", "test/e2e/**", "test/conformance/**"],
+          exclude: [
+            "test/**/*.workers.test.ts",
+            "test/e2e/**",
+            "test/conformance/**",
+            "test/postgres/**",
+          ],
           // Property tests take seconds, and longer beside other work.
           testTimeout: 60_000,
         },
@@ -44,6 +49,16 @@ export default defineConfig({
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           // Each file runs a gateway of its own; two at a time would fight for two cores.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "postgres",
+          include: ["test/postgres/**/*.test.ts"],
+          // Each file runs a server of its own, most of them a gateway too.
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,

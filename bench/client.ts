@@ -6,6 +6,7 @@
  */
 import * as z from "zod";
 import { type Lane, postBytes } from "./load.ts";
+import { body2026, headers2026 } from "./wire-2026.ts";
 
 const PROTOCOL_VERSION = "2025-11-25";
 const ACCEPT = "application/json, text/event-stream";
@@ -86,6 +87,22 @@ export class GatewayClient {
       },
       JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
     );
+  }
+
+  /** The bytes of a `tools/call` of the 2026 era without a handle. */
+  request2026(method: string, params: { readonly name: string }): Buffer {
+    const headers = { ...headers2026(params.name), authorization: `Bearer ${this.#executor}` };
+    return postBytes(this.url, "/mcp", headers, body2026(method, params));
+  }
+
+  /** Registers an upstream that everybody may call, with all that it offers approved. */
+  async registerUpstream(name: string, url: string): Promise<void> {
+    await postJson(this.url, "/admin/upstreams?approve=all", this.#operator, {
+      name,
+      url,
+      gate: "open",
+      roles: ["windsurf"],
+    });
   }
 
   async #approvedPlan(root: string): Promise<string> {

@@ -4,6 +4,7 @@
  */
 import { arch, cpus, platform } from "node:os";
 import { type CaseName, isTargeted, type Transport } from "./cases.ts";
+import type { FederationRow } from "./federation.ts";
 import type { LongSession } from "./long-session.ts";
 import type { Measured, Slice } from "./measure.ts";
 import { median, type Spread, spread } from "./stats.ts";
@@ -34,6 +35,7 @@ export type Results = {
   readonly rows: readonly Row[];
   readonly long_session: LongSession;
   readonly twelve_clients: TwelveClients;
+  readonly federation: readonly FederationRow[];
 };
 
 /** What the ratios have to be, with 16 clients on 16 sessions. */
@@ -121,7 +123,36 @@ export function textOf(results: Results): string {
     `Twelve clients at once, mixed calls: ${whole(twelve.callsPerSecond)} calls/s, p50 ${fixed(twelve.p50, 1)} ms, p99 ${fixed(twelve.p99, 1)} ms ` +
       `(${twelve.p99 < LATENCY_TARGET_MS ? "within" : "NOT within"} ${LATENCY_TARGET_MS} ms), max ${fixed(twelve.max, 1)} ms.`,
     "",
+    "A call of an upstream, directly and through the gateway (open gate, intent and result recorded):",
+    table(FEDERATION_HEADER, results.federation.map(federationCells)),
+    "",
   ].join("\n");
+}
+
+const FEDERATION_HEADER = [
+  "era",
+  "clients",
+  "direct calls/s",
+  "through calls/s",
+  "direct p50 ms",
+  "through p50 ms",
+  "direct p99 ms",
+  "through p99 ms",
+  "added ms",
+];
+
+function federationCells(row: FederationRow): string[] {
+  return [
+    row.era,
+    String(row.clients),
+    whole(row.direct_calls_per_second),
+    whole(row.through_calls_per_second),
+    fixed(row.direct_p50_ms),
+    fixed(row.through_p50_ms),
+    fixed(row.direct_p99_ms),
+    fixed(row.through_p99_ms),
+    spreadText(row.added_ms),
+  ];
 }
 
 function targetLine(rows: readonly Row[], target: (typeof TARGETS)[number]): string {

@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { ROOT, runWrangler } from "../src/cli/wrangler.ts";
 import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts";
 import { GatewayClient, type Session } from "./client.ts";
+import { measureFederation } from "./federation.ts";
 import { type Host, startHost } from "./host.ts";
 import { measureLongSession } from "./long-session.ts";
 import { fasterTransport, measureAll, type Pace } from "./measure.ts";
@@ -26,6 +27,7 @@ type Plan = Pace & {
   readonly transportRounds: number;
   readonly longCalls: number;
   readonly twelveMs: number;
+  readonly federation: { readonly rounds: number; readonly sliceMs: number };
 };
 
 /** The setting that the targets are for is measured most often. */
@@ -35,6 +37,7 @@ const FULL: Plan = {
   transportRounds: 10,
   longCalls: 20_000,
   twelveMs: 10_000,
+  federation: { rounds: 10, sliceMs: 500 },
 };
 const QUICK: Plan = {
   sliceMs: 200,
@@ -42,6 +45,7 @@ const QUICK: Plan = {
   transportRounds: 4,
   longCalls: 3_000,
   twelveMs: 2_500,
+  federation: { rounds: 4, sliceMs: 200 },
 };
 
 type Options = { readonly quick: boolean; readonly json: string | null };
@@ -84,7 +88,8 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
         stateDir: join(dir, "gateway"),
         config,
         migrationsDir: join(ROOT, "migrations", "d1"),
-        secrets,
+        // The federation's upstream is on this machine.
+        secrets: { ...secrets, ALLOW_PRIVATE_UPSTREAMS: "true" },
       },
       signal,
     );
@@ -112,6 +117,8 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
     const longSession = await measureLongSession(client, plan.longCalls, signal);
     say("Twelve clients at once.");
     const twelveClients = await measureTwelveClients(client, plan.twelveMs, signal);
+    say("An upstream, directly and through the gateway.");
+    const federation = await measureFederation(client, plan.federation, signal);
 
     const results: Results = {
       host: hostLine(),
@@ -121,6 +128,7 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
       rows: rowsOf(measured),
       long_session: longSession,
       twelve_clients: twelveClients,
+      federation,
     };
     console.log(textOf(results));
     if (json !== null) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`);

@@ -14,7 +14,10 @@ import { postMcp } from "./edge/mcp-endpoint.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
 import { checkDeployment } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";
+import { freshSwitches, switchesOf } from "./ops/kill-switches.ts";
 import { type LogFields, logEvent } from "./ops/log.ts";
+
+import { concerning, type SwitchSet, stoppedBy } from "./policy/kill-switch.ts";
 
 export type AppEnv = {
   Bindings: Env;
@@ -143,14 +146,21 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
       "An operator's key is for the admin API. Use a key with an MCP role here.",
     );
   }
+  const { env } = c;
   return {
     request: c.req.raw,
-    env: c.env,
+    env,
     config: c.get("config"),
     principal,
+    switches: concerning(await standingSwitches(c), principal),
     requestId: c.get("requestId"),
     waitUntil: (work) => c.executionCtx.waitUntil(work),
     stillAllowed: () => stillValid(credential, principal, c.env.ARCHIVE_DB, Date.now()),
+    isStopped: async (sessionId) => {
+      const { tenant, role } = principal;
+      const subject = { tenant, role, session_id: sessionId, tool: null, upstream: null };
+      return stoppedBy(await freshSwitches(env), subject) !== null;
+    },
     log: ({ method, tool, error_code, session_id }) =>
       c.get("note")({
         mcp_method: method?.slice(0, MAX_LOGGED_TEXT),
@@ -161,6 +171,17 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
   };
 }
 
+/** The kill switches; while nobody can say what is stopped, everything is. */
+async function standingSwitches(c: Context<AppEnv>): Promise<SwitchSet> {
+  try {
+    return await switchesOf(c.env, (work) => c.executionCtx.waitUntil(work));
+  } catch {
+    throw new HttpRefusal(503, "OVERLOADED", "The kill switches cannot be read. Try again.", {
+      headers: { "retry-after": "5" },
+    });
+  }
+}
+
 function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
   logEvent("error", "request_failed", {
     request_id: c.get("requestId"),
@@ -169,13 +190,28 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
   return new HttpRefusal(500, "INTERNAL_ERROR", "The gateway failed to answer this request.");
 }
 
+/** What follows `/admin` in a log line. */
+const ADMIN_PARTS: ReadonlySet<string> = new Set([
+  "archive",
+  "audit",
+  "client-certificates",
+  "connections",
+  "files",
+  "keys",
+  "kill-switches",
+  "legal-holds",
+  "openapi.json",
+  "plans",
+  "sessions",
+  "upstreams",
+  "witnessed-logs",
+]);
+
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  const part = /^\/admin\/(keys|sessions|audit|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
-    path,
-  )?.[1];
-  return part === undefined ? "other" : `/admin/${part}`;
+  const [, first, part = ""] = path.split("/");
+  return first === "admin" && ADMIN_PARTS.has(part) ? `/admin/${part}` : "other";
 }
 
 /** The trace id of a W3C `traceparent`, if there is one. */

@@ -5,6 +5,7 @@
  * route that needs the configuration answers 503 until it is mended.
  */
 import * as z from "zod";
+import { connectionStringOf } from "./archive/bindings.ts";
 import { hmacSha256 } from "./audit/hash-node.ts";
 import { logEvent } from "./ops/log.ts";
 
@@ -85,7 +86,6 @@ export const UNENFORCED = [
   "RATE_LIMIT_PER_MINUTE",
   "RATE_LIMIT_BURST",
   "RATE_LIMIT_PRINCIPAL_PER_MINUTE",
-  "RETENTION_DAYS",
   "LOG_ORIGIN",
 ] as const;
 
@@ -95,8 +95,10 @@ const schema = z.object({
   MAX_WORKSPACE_BYTES: wholeNumber(1, Number.MAX_SAFE_INTEGER).prefault("1073741824"),
   MAX_BODY_BYTES: wholeNumber(1024, MOST_BODY_BYTES).prefault("4194304"),
   PLAN_APPROVAL_DAYS: wholeNumber(1, 3650).prefault("7"),
+  PLAN_APPROVALS_REQUIRED: wholeNumber(1, 2).prefault("1"),
   FLUSH_INTERVAL_SECONDS: wholeNumber(1, 3600).prefault("5"),
-  ARCHIVE: z.enum(["d1"], 'must be "d1"').prefault("d1"),
+  ARCHIVE: z.enum(["d1", "postgres"], 'must be "d1" or "postgres"').prefault("d1"),
+  RETENTION_DAYS: wholeNumber(0, 36_500).prefault("90"),
   AUDIT_ARGS: z
     .enum(["redacted", "digest", "full"], 'must be "redacted", "digest" or "full"')
     .prefault("redacted"),
@@ -121,7 +123,12 @@ export type Config = {
   readonly maxWorkspaceBytes: number;
   readonly maxBodyBytes: number;
   readonly planApprovalMs: number;
+  /** How many operators a plan needs: 2 is the two-person rule. */
+  readonly planApprovalsRequired: number;
   readonly flushIntervalMs: number;
+  readonly archive: "d1" | "postgres";
+  /** How long an ended session stays in the archive once R2 holds it; null for ever. */
+  readonly retentionMs: number | null;
   readonly auditArgs: "redacted" | "digest" | "full";
   readonly jurisdiction: "eu" | "us" | "fedramp" | null;
   readonly allowedOrigins: readonly string[];
@@ -157,6 +164,9 @@ export function parseConfig(env: object): ConfigResult {
     return { ok: false, message: `${issue?.path.join(".")} ${issue?.message}` };
   }
   const value = parsed.data;
+  if (value.ARCHIVE === "postgres" && connectionStringOf(env, "HYPERDRIVE") === null) {
+    return { ok: false, message: "ARCHIVE is postgres, but there is no binding HYPERDRIVE" };
+  }
   return {
     ok: true,
     config: {
@@ -164,8 +174,11 @@ export function parseConfig(env: object): ConfigResult {
       sessionTtlMs: value.SESSION_TTL_SECONDS * 1000,
       maxWorkspaceBytes: value.MAX_WORKSPACE_BYTES,
       maxBodyBytes: value.MAX_BODY_BYTES,
+      planApprovalsRequired: value.PLAN_APPROVALS_REQUIRED,
       planApprovalMs: value.PLAN_APPROVAL_DAYS * DAY_MS,
       flushIntervalMs: value.FLUSH_INTERVAL_SECONDS * 1000,
+      archive: value.ARCHIVE,
+      retentionMs: value.RETENTION_DAYS === 0 ? null : value.RETENTION_DAYS * DAY_MS,
       auditArgs: value.AUDIT_ARGS,
       jurisdiction: value.JURISDICTION ?? null,
       allowedOrigins: value.ALLOWED_ORIGINS,

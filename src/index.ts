@@ -3,6 +3,7 @@
  * The Worker's entry: requests, the cron trigger, and the objects it exports.
  */
 import { createApp } from "./app.ts";
+import { runDaily } from "./archive/daily.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { readiness } from "./ops/health.ts";
 import { logEvent } from "./ops/log.ts";
@@ -19,10 +20,16 @@ const app = createApp();
 export default {
   fetch: app.fetch,
 
-  /** Every few minutes: says in the logs when a part that calls need does not answer, and refreshes the upstreams. */
+  /**
+   * Every few minutes: says in the logs when a part that calls need does not answer, refreshes the
+   * upstreams, and does the next slice of the day's work on the archive.
+   */
   async scheduled(_controller, env) {
     const loaded = loadConfig(env);
-    if (loaded.ok) await refreshUpstreams(env, loaded.config);
+    if (loaded.ok) {
+      await refreshUpstreams(env, loaded.config);
+      await runDaily(env, loaded.config, Date.now());
+    }
     const { status, checks } = await readiness(env);
     const failed = Object.entries(checks).flatMap(([name, { ok }]) => (ok ? [] : [name]));
     logEvent(status === "ready" ? "info" : "error", "readiness", {

@@ -3,11 +3,10 @@
  * The evidence as an operator asks for it: queries over the archive, a whole
  * session as NDJSON, and the verifier's report on it.
  */
-import { and, desc, eq, gte, lte, sql } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
+import type { EntryPlace } from "../archive/archive.ts";
+import { openArchive } from "../archive/open.ts";
 import { createVerifier } from "../audit/verify.ts";
-import { auditLog } from "../db/d1.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import {
   type AuditSource,
@@ -40,33 +39,13 @@ export const queryAudit = defineRoute({
   }),
   answer: z.object({ entries: z.array(anyRecord), next_cursor: nextCursor }),
   run: async ({ env, query }) => {
-    const after = placeOf(query.cursor, PLACE);
-    const rows = await drizzle(env.ARCHIVE_DB)
-      .select({
-        session_id: auditLog.session_id,
-        timestamp: auditLog.timestamp,
-        seq: auditLog.seq,
-        line: auditLog.line,
-        hash_chain: auditLog.hash_chain,
-        args: auditLog.args,
-        salt: auditLog.salt,
-      })
-      .from(auditLog)
-      .where(
-        and(
-          query.session_id === undefined ? undefined : eq(auditLog.session_id, query.session_id),
-          query.tool === undefined ? undefined : eq(auditLog.tool, query.tool),
-          query.role === undefined ? undefined : eq(auditLog.role, query.role),
-          query.result === undefined ? undefined : eq(auditLog.result, query.result),
-          query.error_code === undefined ? undefined : eq(auditLog.error_code, query.error_code),
-          query.plan_hash === undefined ? undefined : eq(auditLog.plan_hash, query.plan_hash),
-          query.since === undefined ? undefined : gte(auditLog.timestamp, utc(query.since)),
-          query.until === undefined ? undefined : lte(auditLog.timestamp, utc(query.until)),
-          after === null ? undefined : before(after),
-        ),
-      )
-      .orderBy(desc(auditLog.timestamp), desc(auditLog.session_id), desc(auditLog.seq))
-      .limit(query.limit + 1);
+    const rows = await openArchive(env).entries({
+      ...query,
+      since: utc(query.since),
+      until: utc(query.until),
+      after: entryPlace(query.cursor),
+      limit: query.limit + 1,
+    });
     const page = rows.slice(0, query.limit);
     const last = rows.length > query.limit ? page.at(-1) : undefined;
     const next =
@@ -152,14 +131,19 @@ function ndjson(records: AuditSource): ReadableStream<Uint8Array> {
   });
 }
 
-function utc(time: string): string {
-  return new Date(time).toISOString();
+function utc(time: string | undefined): string | undefined {
+  return time === undefined ? undefined : new Date(time).toISOString();
 }
 
 /** Timestamp, session id and seq of the last entry of a page. */
-const PLACE = /^([0-9TZ:.-]{24}) ([0-9a-f-]{36}) (\d{1,15})$/;
+const PLACE =
+  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (\d{1,9})$/;
 
-function before([, timestamp, sessionId, seq]: RegExpExecArray) {
-  return sql`(${auditLog.timestamp}, ${auditLog.session_id}, ${auditLog.seq})
-    < (${timestamp ?? ""}, ${sessionId ?? ""}, ${Number(seq)})`;
+function entryPlace(cursor: string | undefined): EntryPlace | null {
+  const [, timestamp = "", session_id = "", seq] = placeOf(cursor, PLACE) ?? [];
+  if (seq === undefined) return null;
+  if (Number.isNaN(Date.parse(timestamp))) {
+    throw new HttpRefusal(400, "INVALID_ARGUMENT", "cursor: names no time.");
+  }
+  return { timestamp, session_id, seq: Number(seq) };
 }

@@ -80,6 +80,7 @@ export const createKey = defineRoute({
       line: id,
       workspaces: listText(body.workspaces),
       upstreams: listText(body.upstreams),
+      minted_by: call.operator.id,
       created_at: new Date(now).toISOString(),
       expires_at: new Date(now + days * DAY_MS).toISOString(),
     };
@@ -166,6 +167,7 @@ export const rotateKey = defineRoute({
       line: old.line,
       workspaces: old.workspaces,
       upstreams: old.upstreams,
+      minted_by: call.operator.id,
       created_at: new Date(now).toISOString(),
       expires_at: new Date(now + config.keyLifetimeDays * DAY_MS).toISOString(),
     };

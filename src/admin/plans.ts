@@ -5,11 +5,14 @@
  */
 import * as z from "zod";
 import { withoutCredential } from "../audit/redact.ts";
+import type { Config } from "../config.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { workspaceStub } from "../objects.ts";
-import type { Decision } from "../policy/errors.ts";
+import { logEvent } from "../ops/log.ts";
+import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { checkWorkspaceRoot } from "../policy/paths.ts";
-import { PLAN_STATES } from "../policy/plan.ts";
+import { PLAN_STATES, parsePlan } from "../policy/plan.ts";
+import { planGrants } from "../policy/plan-grants.ts";
 import { recordChange } from "../session/ambient.ts";
 import { decodeCursor, encodeCursor } from "../tools/cursor.ts";
 import { directoryOf, forgetDirectory } from "../upstream/directory.ts";
@@ -42,6 +45,9 @@ const detail = z.object({
   revoked_by: z.string().nullable(),
   revoked_at: z.string().nullable(),
   reason: z.string().nullable(),
+  approvals: z.array(z.object({ by: z.string(), at: z.string(), reason: z.string().nullable() })),
+  approvals_required: z.number(),
+  grants: z.array(z.string()).describe("What the plan allows once it is approved, in words."),
 });
 
 export const listPlans = defineRoute({
@@ -98,13 +104,13 @@ export const showPlan = defineRoute({
   params: hashParams,
   query: z.strictObject({ workspace_root: workspaceRoot, tenant: tenantName.optional() }),
   answer: detail,
-  run: async ({ env, params, query, operator }) => {
+  run: async ({ env, config, params, query, operator }) => {
     const tenant = query.tenant ?? operator.tenant;
     const plan = await workspaceStub(env, tenant, query.workspace_root).plan(
       query.workspace_root,
       params.hash,
     );
-    return shown(unwrap<PlanDetail>(plan), tenant);
+    return shown(unwrap<PlanDetail>(plan), tenant, config);
   },
 });
 
@@ -117,17 +123,48 @@ const decisionBody = z.strictObject({
 export const approvePlan = defineRoute({
   method: "post",
   path: "/plans/:hash/approve",
-  summary: "Approve a plan for this workspace",
+  summary: "Approve a plan for this workspace; the answer says what that grants",
   params: hashParams,
   body: decisionBody,
   answer: detail,
   run: async (call) => {
     const pins = await upstreamPins(call.env, call.body.tenant ?? call.operator.tenant);
-    return decide(call, "plan.approve", (workspace, root) =>
-      workspace.approve(root, call.params.hash, call.operator.id, call.body.reason ?? null, pins),
-    );
+    return decide(call, "plan.approve", async (workspace, root) => {
+      const { hash } = call.params;
+      const allowed = await mayApprove(call, await workspace.plan(root, hash));
+      if (!allowed.ok) return allowed;
+      return workspace.approve(root, hash, call.operator.id, call.body.reason ?? null, pins);
+    });
   },
 });
+
+/**
+ * The two-person rule, where it is on: nobody approves what came in under a key
+ * that they gave out themselves, for they may hold it.
+ */
+async function mayApprove(
+  {
+    env,
+    config,
+    operator,
+  }: Pick<AdminCall<unknown, unknown, unknown>, "env" | "config" | "operator">,
+  plan: Decision<PlanDetail>,
+): Promise<Decision> {
+  if (!plan.ok) return plan;
+  const line = /^key:(.+)$/.exec(plan.value.saved_by)?.[1];
+  if (config.planApprovalsRequired < 2 || line === undefined) return allow();
+  const minted = await env.ARCHIVE_DB.prepare(
+    "SELECT 1 FROM api_keys WHERE line = ? AND minted_by = ? LIMIT 1",
+  )
+    .bind(line, operator.id)
+    .first();
+  return minted === null
+    ? allow()
+    : refuse(
+        "FORBIDDEN",
+        "This plan was saved under a key that you minted. Two other operators have to approve it.",
+      );
+}
 
 export const revokePlan = defineRoute({
   method: "post",
@@ -150,7 +187,7 @@ async function decide(
     root: string,
   ) => Promise<Decision<PlanDetail>>,
 ): Promise<Response> {
-  const { env, operator, params, body, requestId } = call;
+  const { env, config, operator, params, body, requestId } = call;
   const tenant = body.tenant ?? operator.tenant;
   const context = {
     action,
@@ -171,10 +208,17 @@ async function decide(
     () => move(workspaceStub(env, tenant, body.workspace_root), body.workspace_root),
     (outcome) =>
       outcome.ok
-        ? { result: "ok", context: { ...context, status: outcome.value.status } }
+        ? {
+            result: "ok",
+            context: {
+              ...context,
+              status: outcome.value.status,
+              approvals: outcome.value.approvals.map(({ by }) => by),
+            },
+          }
         : { result: "error", error_code: outcome.refusal.code, context },
   );
-  return shown(unwrap(decided), tenant);
+  return shown(unwrap(decided), tenant, config);
 }
 
 /**
@@ -183,13 +227,29 @@ async function decide(
  */
 async function upstreamPins(env: Env, tenant: string): Promise<Record<string, string>> {
   forgetDirectory();
-  return (await directoryOf(env)).pins(tenant);
+  try {
+    return (await directoryOf(env)).pins(tenant);
+  } catch (error) {
+    logEvent("error", "directory_unreadable", { error: String(error) });
+    throw new HttpRefusal(
+      503,
+      "OVERLOADED",
+      "The registry of upstreams cannot be read, so that the approval could not keep their pins. Try again.",
+    );
+  }
 }
 
 /** The plan as JSON text goes into the answer as it is stored. */
-function shown(plan: PlanDetail, tenant: string): Response {
+function shown(plan: PlanDetail, tenant: string, config: Config): Response {
   const { plan: text, ...rest } = plan;
-  return Response.json({ ...rest, tenant, plan: JSON.parse(text) });
+  const value: unknown = JSON.parse(text);
+  return Response.json({
+    ...rest,
+    tenant,
+    plan: value,
+    approvals_required: config.planApprovalsRequired,
+    grants: planGrants(parsePlan(value), plan.workspace_root),
+  });
 }
 
 type Workspace = { tenant: string; root: string };

@@ -3,10 +3,8 @@
  * Sessions as an operator sees them: the index that each flush keeps, and
  * their end.
  */
-import { and, desc, eq, isNotNull, isNull, lt } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
-import { sessions } from "../db/d1.ts";
+import { openArchive } from "../archive/open.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { sessionStub } from "../objects.ts";
 import { recordChange } from "../session/ambient.ts";
@@ -40,41 +38,18 @@ export const listSessions = defineRoute({
   }),
   answer: z.object({ sessions: z.array(session), next_cursor: nextCursor }),
   run: async ({ env, query }) => {
-    const [after] = placeOf(query.cursor, /^[0-9a-f-]{36}$/) ?? [];
-    const rows = await drizzle(env.ARCHIVE_DB)
-      .select({
-        session_id: sessions.session_id,
-        tenant: sessions.tenant,
-        principal: sessions.principal,
-        role: sessions.role,
-        era: sessions.era,
-        workspace_root: sessions.workspace_root,
-        plan_hash: sessions.plan_hash,
-        created_at: sessions.created_at,
-        last_seen_at: sessions.last_seen_at,
-        entries: sessions.entries,
-        head: sessions.head,
-        ended_at: sessions.ended_at,
-      })
-      .from(sessions)
-      .where(
-        and(
-          query.tenant === undefined ? undefined : eq(sessions.tenant, query.tenant),
-          query.active === undefined
-            ? undefined
-            : query.active === "true"
-              ? isNull(sessions.ended_at)
-              : isNotNull(sessions.ended_at),
-          after === undefined ? undefined : lt(sessions.session_id, after),
-        ),
-      )
-      // Ids begin with their time, so that this is the order of opening.
-      .orderBy(desc(sessions.session_id))
-      .limit(query.limit + 1);
+    const [after] = placeOf(query.cursor, /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) ?? [];
+    const rows = await openArchive(env).sessions({
+      tenant: query.tenant,
+      active: query.active === undefined ? undefined : query.active === "true",
+      before: after,
+      limit: query.limit + 1,
+    });
     const page = rows.slice(0, query.limit);
     const last = rows.length > query.limit ? page.at(-1) : undefined;
     return {
-      sessions: page,
+      // The wrapped key stays here.
+      sessions: page.map(({ wrapped_key: _, erased_at: __, retired_at: ___, ...row }) => row),
       next_cursor: last === undefined ? null : encodeCursor(last.session_id),
     };
   },

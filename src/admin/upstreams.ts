@@ -12,7 +12,9 @@ import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { builtInToolNames } from "../tools/index.ts";
 import { checkAddress } from "../upstream/address.ts";
+
 import { announcing } from "../upstream/announce.ts";
+
 import { MAX_ATTEMPTS, namesOf, refreshUpstream } from "../upstream/catalogue.ts";
 import {
   changeBody,
@@ -32,23 +34,26 @@ import { exposedName } from "../upstream/naming.ts";
 import { type Observation, observe } from "../upstream/observe.ts";
 import { difference } from "../upstream/pins.ts";
 import {
-  approveDefinition,
   claimsBeside,
   type DefinitionHead,
   type DefinitionRow,
   definitionHeads,
   definitionPage,
-  deleteUpstream,
   hasResources,
-  insertUpstream,
   parseLeftOut,
   parseObject,
   readUpstream,
   listUpstreams as readUpstreams,
   type UpstreamRow,
+  type UpstreamSummary,
+} from "../upstream/registry.ts";
+import {
+  approveDefinition,
+  deleteUpstream,
+  insertUpstream,
   updateUpstream,
   type Written,
-} from "../upstream/registry.ts";
+} from "../upstream/registry-changes.ts";
 import { openTarget } from "../upstream/target.ts";
 import { type AdminCall, defineRoute, nextCursor, pageQuery, placeOf, unwrap } from "./route.ts";
 
@@ -164,7 +169,7 @@ export const showUpstream = defineRoute({
 export const changeUpstream = defineRoute({
   method: "patch",
   path: "/upstreams/:name",
-  summary: "Change a registration; another url or auth has the upstream asked anew",
+  summary: "Change a registration; another url, auth or session_param has the upstream asked anew",
   params: nameParams,
   body: changeBody,
   answer: detail,
@@ -358,7 +363,11 @@ async function change(call: Call, revision: string, after: Registration): Promis
     if (row === null || row.revision !== revision) return outdated();
     const before = registrationOfRow(row, config.secretsKey);
     const isElsewhere = before.config.url !== after.config.url;
-    const isAskedAnew = isElsewhere || JSON.stringify(before.auth) !== JSON.stringify(after.auth);
+    // With session_param, tools that have an argument of that name are not offered.
+    const isAskedAnew =
+      isElsewhere ||
+      JSON.stringify(before.auth) !== JSON.stringify(after.auth) ||
+      before.config.session_param !== after.config.session_param;
     if (isAskedAnew) observation ??= await look(call, after);
     const found = observation?.ok === true ? observation.found : null;
     const stored = await definitionHeads(db, name);
@@ -504,14 +513,13 @@ async function mustFind(
   );
 }
 
-function registrationOfRow(row: UpstreamRow, secretsKey: Uint8Array): Registration {
+function registrationOfRow(row: UpstreamSummary, secretsKey: Uint8Array): Registration {
   return { config: parseConfig(row.config), auth: openAuth(secretsKey, row.name, row.auth) };
 }
 
-function shownRow(row: UpstreamRow, secretsKey: Uint8Array): JsonObject {
+function shownRow(row: UpstreamSummary, secretsKey: Uint8Array): JsonObject {
   const { config, auth } = registrationOfRow(row, secretsKey);
   const { tenants, roles, resource_prefixes, ...rest } = config;
-  const resources: JsonValue = JSON.parse(row.resources);
   return {
     ...rest,
     auth: shownAuth(auth),
@@ -528,7 +536,7 @@ function shownRow(row: UpstreamRow, secretsKey: Uint8Array): JsonObject {
       server_info: row.server_info === null ? null : parseObject(row.server_info),
       capabilities: parseObject(row.capabilities),
       ttl_ms: row.ttl_ms,
-      resources: Array.isArray(resources) ? resources.length : 0,
+      resources: row.resource_count,
       refreshed_at: row.refreshed_at,
       checked_at: row.checked_at,
       failure: row.failure,

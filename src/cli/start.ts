@@ -19,6 +19,7 @@ import {
   secretsPath,
   writeLocalFile,
 } from "./local-state.ts";
+import { LOCAL_HYPERDRIVE, startLocalPostgres, writePostgresConfig } from "./postgres/local.ts";
 import {
   endGroup,
   exitOf,
@@ -29,7 +30,8 @@ import {
   stopGroup,
 } from "./wrangler.ts";
 
-const USAGE = "npm start -- [--port N] [--persist-to DIR] [--var NAME:VALUE]...";
+const USAGE =
+  "npm start -- [--port N] [--persist-to DIR] [--var NAME:VALUE]... [--postgres | --postgres-url URL]";
 const HOST = "127.0.0.1";
 const DEFAULT_PORT = 8787;
 const START_TIMEOUT_MS = 60_000;
@@ -41,7 +43,13 @@ const readinessAnswer = z.object({
     .optional(),
 });
 
-type Options = { port: number; stateDir: string; vars: string[] };
+type Options = {
+  readonly port: number;
+  readonly stateDir: string;
+  readonly vars: readonly string[];
+  /** Whether to run a PostgreSQL for the archive, or where one is that is migrated already. */
+  readonly postgres: boolean | string;
+};
 
 function readOptions(): Options {
   try {
@@ -50,6 +58,8 @@ function readOptions(): Options {
         port: { type: "string", default: String(DEFAULT_PORT) },
         "persist-to": { type: "string", default: join(ROOT, ".atlas-gate") },
         var: { type: "string", multiple: true, default: [] },
+        postgres: { type: "boolean", default: false },
+        "postgres-url": { type: "string" },
       },
     });
     const port = Number(values.port);
@@ -61,7 +71,13 @@ function readOptions(): Options {
         throw new StartError(`--var takes NAME:VALUE, not ${pair}.`);
       }
     }
-    return { port, stateDir: resolve(values["persist-to"]), vars: values.var };
+    const postgres = values["postgres-url"] ?? values.postgres;
+    return {
+      port,
+      stateDir: resolve(values["persist-to"]),
+      vars: postgres === false ? values.var : ["ARCHIVE:postgres", ...values.var],
+      postgres,
+    };
   } catch (error) {
     if (error instanceof StartError) throw error;
     throw new StartError(`${error instanceof Error ? error.message : error} Usage: ${USAGE}`);
@@ -128,6 +144,13 @@ async function start(): Promise<number> {
   const secrets = await ensureSecrets(stateDir);
   await requireOwnState(stateDir);
 
+  const postgres = options.postgres === true ? await startLocalPostgres(stateDir) : null;
+  const hyperdrive =
+    postgres?.url ?? (options.postgres === false ? null : String(options.postgres));
+  const config = hyperdrive === null ? null : await writePostgresConfig();
+  const archive: ArchiveBinding | null =
+    config === null || hyperdrive === null ? null : { config, url: hyperdrive };
+
   let current: ChildProcess | null = null;
   let stopping = false;
   const aborter = new AbortController();
@@ -153,7 +176,7 @@ async function start(): Promise<number> {
     const foreignHost = hostOf(options.vars) !== null && hostOf(options.vars) !== new URL(url).host;
     // A gateway for another host does not answer here: its keys are made before it is one.
     const vars = options.vars.filter((pair) => !foreignHost || !pair.startsWith(PUBLIC_URL));
-    let gateway = launched(launch(options, vars));
+    let gateway = launched(launch(options, vars, archive));
     await Promise.race([waitUntilReady(url), gateway.failed]);
     const keys = await Promise.race([
       ensureKeys(url, secrets.ADMIN_TOKEN, await readLocalKeys(stateDir)),
@@ -165,7 +188,7 @@ async function start(): Promise<number> {
     if (foreignHost) {
       await stopGroup(gateway.child, "SIGTERM");
       if (stopping) return 0;
-      gateway = launched(launch(options, options.vars));
+      gateway = launched(launch(options, options.vars, archive));
       await Promise.race([waitUntilReady(url, true), gateway.failed]);
     }
     console.log(banner(file, stateDir));
@@ -177,6 +200,8 @@ async function start(): Promise<number> {
     if (current !== null) await stopGroup(current, "SIGTERM");
     if (stopping) return 0;
     throw error;
+  } finally {
+    await postgres?.stop();
   }
 }
 
@@ -196,16 +221,25 @@ type Gateway = {
   readonly showOutput: () => void;
 };
 
-function launch({ port, stateDir }: Options, vars: readonly string[]): Gateway {
+/** The configuration that binds PostgreSQL, and where it is. */
+type ArchiveBinding = { readonly config: string; readonly url: string };
+
+function launch(
+  { port, stateDir }: Options,
+  vars: readonly string[],
+  archive: ArchiveBinding | null,
+): Gateway {
   const child = startWrangler(
     [
       "dev",
+      ...(archive === null ? [] : ["--config", archive.config]),
       ...["--ip", HOST, "--port", String(port), "--inspector-port", "0"],
       ...["--persist-to", stateDir, "--env-file", secretsPath(stateDir)],
       "--show-interactive-dev-session=false",
       ...vars.flatMap((pair) => ["--var", pair]),
     ],
     stateDir,
+    archive === null ? {} : { [LOCAL_HYPERDRIVE]: archive.url },
   );
   let early = "";
   let shown = false;
@@ -248,7 +282,8 @@ async function waitUntilReady(url: string, foreignHost = false): Promise<void> {
           throw new StartError(`The gateway did not start: ${check.message}.`);
         }
       }
-      last = `it answers ${response.status}`;
+      const said = Object.values(checks ?? {}).find(({ ok }) => !ok)?.message;
+      last = said ?? `it answers ${response.status}`;
     } catch (error) {
       if (error instanceof StartError) throw error;
     }

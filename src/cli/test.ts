@@ -11,7 +11,7 @@ import { join } from "node:path";
 import * as z from "zod";
 import { ROOT } from "./wrangler.ts";
 
-const PROJECTS = ["unit", "workers", "e2e", "conformance"];
+const PROJECTS = ["unit", "workers", "e2e", "postgres", "conformance"];
 const REPORTS = join(ROOT, ".test-reports");
 const VITEST = join(ROOT, "node_modules", "vitest", "vitest.mjs");
 const PROJECT_FLAG = "--project";

@@ -33,10 +33,14 @@ function offlineEnv(stateDir: string): NodeJS.ProcessEnv {
 }
 
 /** Starts a wrangler that stays, such as `wrangler dev`; its output is the caller's to read. */
-export function startWrangler(args: readonly string[], stateDir: string): ChildProcess {
+export function startWrangler(
+  args: readonly string[],
+  stateDir: string,
+  env: Readonly<Record<string, string>> = {},
+): ChildProcess {
   return spawn(process.execPath, ["--no-warnings", "--import", LEAVE_WITH_PARENT, CLI, ...args], {
     cwd: ROOT,
-    env: offlineEnv(stateDir),
+    env: { ...offlineEnv(stateDir), ...env },
     // The channel is only there to be cut when this process is gone.
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     detached: process.platform !== "win32",

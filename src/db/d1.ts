@@ -25,10 +25,14 @@ export const sessions = sqliteTable(
     head: text(),
     ended_at: text(),
     wrapped_key: text(),
+    /** When its arguments and its key were erased, and when its records left for R2 alone. */
+    erased_at: text(),
+    retired_at: text(),
   },
   (table) => [
     index("sessions_tenant").on(table.tenant, table.session_id),
     index("sessions_live").on(table.principal, table.session_id).where(sql`ended_at is null`),
+    index("sessions_expiring").on(table.ended_at).where(sql`retired_at is null`),
   ],
 );
 
@@ -72,10 +76,28 @@ export const auditLog = sqliteTable("audit_log", recordColumns(), (table) => [
   index("audit_log_workspace_root").on(table.workspace_root).where(sql`workspace_root is not null`),
 ]);
 
-/** The twin of `audit_log` for records past their retention. */
+/** The twin of `audit_log` for records past their retention that a legal hold keeps. */
 export const auditLogArchive = sqliteTable("audit_log_archive", recordColumns(), (table) => [
   primaryKey({ columns: [table.session_id, table.seq] }),
 ]);
+
+/** Legal holds: what one covers is neither erased nor retired while it stands. */
+export const legalHolds = sqliteTable("legal_holds", {
+  id: text().primaryKey(),
+  tenant: text().notNull(),
+  /** Null: every session of the tenant. */
+  session_id: text(),
+  reason: text().notNull(),
+  created_at: text().notNull(),
+  created_by: text().notNull(),
+});
+
+/** How far the daily work has come: one row a task. `state` is JSON. */
+export const maintenance = sqliteTable("maintenance", {
+  task: text().primaryKey(),
+  day: text().notNull(),
+  state: text().notNull(),
+});
 
 /** API keys: the digest of a key, never the key. */
 export const apiKeys = sqliteTable(
@@ -96,6 +118,8 @@ export const apiKeys = sqliteTable(
     expires_at: text().notNull(),
     last_used_at: text(),
     revoked_at: text(),
+    /** The operator who minted it; null for keys from before that was kept. */
+    minted_by: text(),
   },
   (table) => [index("api_keys_line").on(table.line)],
 );
@@ -163,6 +187,29 @@ export const upstreamDefinitions = sqliteTable(
   },
   (table) => [primaryKey({ columns: [table.upstream, table.kind, table.name] })],
 );
+
+/** Kill switches, lifted ones too. */
+export const killSwitches = sqliteTable(
+  "kill_switches",
+  {
+    id: text().primaryKey(),
+    /** JSON of what it stops. */
+    scope: text().notNull(),
+    reason: text().notNull(),
+    engaged_by: text().notNull(),
+    engaged_at: text().notNull(),
+    lifted_by: text(),
+    lifted_at: text(),
+    lift_reason: text(),
+  },
+  (table) => [index("kill_switches_engaged").on(table.id).where(sql`lifted_at is null`)],
+);
+
+/** One row: the version of the kill switches that stand. */
+export const killSwitchVersion = sqliteTable("kill_switch_version", {
+  id: integer().primaryKey(),
+  version: integer().notNull(),
+});
 
 /** One row: the version of all that clients can see of upstreams, counted up with every change of it. */
 export const directoryVersion = sqliteTable("directory_version", {

@@ -19,6 +19,8 @@ const KEEP_ALIVE_MS = 15_000;
 const CALL_KEEP_ALIVE_MS = 5_000;
 /** How often the caller's right to the stream is looked at again, in ms: well within the minute that a revocation may take. */
 const RECHECK_MS = 20_000;
+/** How often the kill switches are looked at, in ms: with the age that a copy may have, within the 5 s that one may take. */
+const STOP_CHECK_MS = 1_500;
 
 /**
  * Messages that may wait for a client that does not read: one that is further
@@ -33,6 +35,8 @@ export type EventStreamOptions = {
   readonly isCall: boolean;
   /** Whether the caller may still listen; asked now and then. A throw ends nothing. */
   readonly recheck: () => Promise<boolean>;
+  /** Whether a kill switch ends the stream; null for the response to a call, which ends as it does. */
+  readonly isStopped: (() => Promise<boolean>) | null;
   /** Called once, when the stream is over, whoever ended it. */
   readonly onEnd: () => void;
   readonly headers?: Readonly<Record<string, string>>;
@@ -83,6 +87,19 @@ export function openEventStream(options: EventStreamOptions): EventStream {
       );
     }, RECHECK_MS),
   ];
+  const { isStopped } = options;
+  if (isStopped !== null) {
+    timers.push(
+      setInterval(() => {
+        isStopped().then(
+          (stopped) => {
+            if (stopped) end();
+          },
+          () => {},
+        );
+      }, STOP_CHECK_MS),
+    );
+  }
   if (options.first !== null) write(options.first);
 
   const body = new ReadableStream<Uint8Array>(

@@ -13,13 +13,14 @@ import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
 import { sseEvent } from "../mcp/sse.ts";
 import { listenerStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import { stoppedBy } from "../policy/kill-switch.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { relayable } from "../session/capabilities.ts";
 import type { ListName } from "../session/stream-request.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { watchDirectory } from "./directory-watch.ts";
 import { leave, openEventStream } from "./event-stream.ts";
-import type { McpRequest } from "./mcp-answer.ts";
+import { type McpRequest, streamStopped } from "./mcp-answer.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 const SUBSCRIPTION_ID_KEY = "io.modelcontextprotocol/subscriptionId";
@@ -58,6 +59,7 @@ export async function listen(
       rpcCode: INVALID_PARAMS,
     });
   }
+  await refuseStopped(call);
   const directory = await directoryOf(env);
   const uris = (parsed.data.resourceSubscriptions ?? []).filter(
     (uri) => directory.ownerOf(principal, uri) !== null,
@@ -90,6 +92,11 @@ export async function listen(
       else stream.write(closing(request));
       return mayListen;
     },
+    isStopped: async () => {
+      const stopped = await call.isStopped(null);
+      if (stopped) stream.write(closing(request));
+      return stopped;
+    },
     onEnd: () => {
       watch.stop();
       stopListener();
@@ -103,7 +110,7 @@ export async function listen(
     }
   });
   if (uris.length > 0) {
-    const wish = { principal, capabilities: relayable(capabilities), uris };
+    const wish = { principal, capabilities: relayable(capabilities, "2026"), uris };
     stopListener = listenForResources(env, wish, (uri) => {
       // Authorised again: a key or an upstream may have been narrowed since.
       directoryOf(env).then(
@@ -116,6 +123,22 @@ export async function listen(
     });
   }
   return stream.response;
+}
+
+/** A stopped caller gets no stream, and the attempt is recorded. */
+async function refuseStopped({ env, principal, requestId, switches }: McpRequest): Promise<void> {
+  const { tenant, role } = principal;
+  const subject = { tenant, role, session_id: null, tool: null, upstream: null };
+  const stopping = stoppedBy(switches, subject);
+  if (stopping === null) return;
+  await recordAmbient(env, principal, {
+    event: "subscriptions_listen",
+    result: "error",
+    error_code: "KILL_SWITCH",
+    request_id: requestId,
+    context: { kill_switch: stopping.id },
+  });
+  throw streamStopped(stopping);
 }
 
 function grantedOf(filter: Filter, uris: readonly string[]): JsonObject {

@@ -18,6 +18,7 @@ import { acceptsEventStream } from "../mcp/negotiate.ts";
 import { sseEvent, ssePlace } from "../mcp/sse.ts";
 import { isSupported2025, LATEST_2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
+import { killSwitchSchema } from "../policy/kill-switch.ts";
 import { recordAmbient } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
 import type { DirectoryChange, StreamWish } from "../session/stream-request.ts";
@@ -32,6 +33,7 @@ import {
   openSessionStream,
   type SessionStream,
   streamOf,
+  streamStopped,
   tooManyStreams,
   unsettled,
 } from "./mcp-answer.ts";
@@ -87,6 +89,7 @@ export async function getMcp(call: McpRequest): Promise<Response> {
         })
       : null;
   const answer = streamOf(call, opened, priming(opened), kind !== "get", {
+    ...(kind === "get" ? { isStopped: () => call.isStopped(sessionId) } : {}),
     recheck: async () => watch?.look(),
     onEnd: () => watch?.stop(),
   });
@@ -113,6 +116,9 @@ async function streamRefusal(
   answer: Response,
   method: string,
 ): Promise<HttpRefusal> {
+  if (answer.status === 403) {
+    return streamStopped(killSwitchSchema.parse(await answer.json()));
+  }
   if (answer.status === 503) return tooManyStreams();
   if (answer.status === 409) return unsettled();
   if (answer.status === 410) {
@@ -147,6 +153,7 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
     principal: call.principal,
     payload,
     requestId: call.requestId,
+    switches: call.switches,
   });
   const answer = await answerOf(call, sessionId, reply, priming);
   if (answer !== null) return answer;

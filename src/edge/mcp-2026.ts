@@ -18,6 +18,7 @@ import {
   type RpcRequest,
   UNSUPPORTED_VERSION,
 } from "../mcp/jsonrpc.ts";
+import type { LogLevel } from "../mcp/log-level.ts";
 import { declaredHeaders, paramHeadersMismatch } from "../mcp/param-headers.ts";
 import { requestMetaSchema } from "../mcp/request-meta.ts";
 import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
@@ -74,7 +75,7 @@ export async function answer2026(
     logLevel: meta.data["io.modelcontextprotocol/logLevel"] ?? null,
   };
   const { method } = request;
-  if (isRelayed(method)) return toSession(call, request, said);
+  if (isRelayed(method, "2026")) return toSession(call, request, said);
   if (isList(method)) return listed(call, request, method);
   switch (method) {
     case "server/discover":
@@ -94,7 +95,7 @@ type Said = {
   readonly version: string;
   readonly client: JsonObject | null;
   readonly capabilities: JsonObject;
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
 };
 
 function checkVersion(version: string): void {
@@ -128,6 +129,7 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
     principal,
     request,
     requestId,
+    switches: call.switches,
     capabilities: said.capabilities,
     logLevel: said.logLevel,
     protocolVersion: said.version,

@@ -6,6 +6,7 @@
 import * as z from "zod";
 import type { Config } from "../config.ts";
 import { sessionStub } from "../objects.ts";
+import { type KillSwitch, type SwitchSet, stoppedRefusal } from "../policy/kill-switch.ts";
 import type { CallLog, Reply } from "../session/state.ts";
 import {
   STREAM_REQUEST_HEADER,
@@ -26,6 +27,10 @@ export type McpRequest = {
   readonly config: Config;
   readonly principal: Principal;
   readonly requestId: string;
+  /** The kill switches that may concern the principal. */
+  readonly switches: SwitchSet;
+  /** Whether a kill switch stops the caller, or a session of it, as a whole; for a response that stays open. */
+  readonly isStopped: (sessionId: string | null) => Promise<boolean>;
   /** Fills in what the request's log line says of the call. */
   readonly log: (call: CallLog & { session_id?: string }) => void;
   /** Whether the caller's credential still holds, for a response that stays open. */
@@ -109,6 +114,14 @@ export function tooManyStreams(): HttpRefusal {
   );
 }
 
+/** A stream that a kill switch does not let open. */
+export function streamStopped(stopping: KillSwitch): HttpRefusal {
+  const { code, message } = stoppedRefusal(stopping);
+  return new HttpRefusal(503, code, message, {
+    headers: { "retry-after": String(OVERLOAD_RETRY_SECONDS) },
+  });
+}
+
 function streamGone(): HttpRefusal {
   return new HttpRefusal(
     503,
@@ -134,7 +147,8 @@ export async function openSessionStream(
   sessionId: string,
   wish: StreamWish,
 ): Promise<SessionStream | Response> {
-  const asked: StreamRequest = { principal: call.principal, wish };
+  const { principal, switches, requestId } = call;
+  const asked: StreamRequest = { principal, switches, requestId, wish };
   const response = await sessionStub(call.env, sessionId).fetch("https://session/stream", {
     headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: JSON.stringify(asked) },
   });
@@ -163,7 +177,11 @@ export function streamOf(
   { socket }: SessionStream,
   first: string | null,
   isCall: boolean,
-  also: { readonly recheck?: () => Promise<void>; readonly onEnd?: () => void } = {},
+  also: {
+    readonly isStopped?: () => Promise<boolean>;
+    readonly recheck?: () => Promise<void>;
+    readonly onEnd?: () => void;
+  } = {},
 ): Answer {
   const stream = openEventStream({
     first,
@@ -172,6 +190,7 @@ export function streamOf(
       await also.recheck?.();
       return call.stillAllowed();
     },
+    isStopped: also.isStopped ?? null,
     onEnd: () => {
       leave(socket);
       also.onEnd?.();

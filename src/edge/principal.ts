@@ -8,6 +8,9 @@ import { roleSchema } from "../policy/roles.ts";
 /** What the bootstrap credential is called where a principal is needed. */
 export const BOOTSTRAP_PRINCIPAL = "admin:bootstrap";
 
+/** The gateway itself, for what it does and finds without being asked. */
+export const SYSTEM_PRINCIPAL = "system:gateway";
+
 /** Lists that are null narrow nothing. */
 export const principalSchema = z.object({
   /** `key:<id of the first key of its rotation line>`, or `admin:bootstrap`. */

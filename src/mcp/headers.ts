@@ -13,10 +13,13 @@ const SENTINEL_END = "?=";
 const PLAIN = /^[\t\x20-\x7e]*$/;
 
 /** Which member of `params` the `Mcp-Name` header mirrors, by method. */
-const NAMED_BY: Readonly<Record<string, "name" | "uri">> = {
+const NAMED_BY: Readonly<Record<string, "name" | "uri" | "taskId">> = {
   "tools/call": "name",
   "prompts/get": "name",
   "resources/read": "uri",
+  "tasks/get": "taskId",
+  "tasks/update": "taskId",
+  "tasks/cancel": "taskId",
 };
 
 /**

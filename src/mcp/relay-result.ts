@@ -33,19 +33,22 @@ const MEMBERS_2026 = new Set(["resultType", "ttlMs", "cacheScope"]);
  * The result as a client of `era` may have it. For 2025: without the members of
  * 2026-07-28 and without structured content that is no object. For 2026: with a
  * `resultType`; a read result is cacheable there, for nobody but this caller
- * and, where the upstream said nothing, for no time.
+ * and, where the upstream said nothing, for no time. `replaced` has members that
+ * are the gateway's own business, such as the id of a task.
  */
 export function relayResult(
   upstream: UpstreamResult,
   era: "2025" | "2026",
   isCacheable: boolean,
+  replaced: JsonObject = {},
 ): RelayedResult {
   const { text, result, isIJson } = upstream;
-  const added: JsonObject = {};
+  const added: JsonObject = { ...replaced };
   if (era === "2026") {
     if (typeof result.resultType !== "string") added.resultType = "complete";
     if (isCacheable) {
-      if (typeof result.ttlMs !== "number") added.ttlMs = 0;
+      // At least 0 and whole (2026-07-28, Caching): anything else is as good as nothing.
+      if (!isTtl(result.ttlMs)) added.ttlMs = 0;
       added.cacheScope = "private";
     }
   }
@@ -84,6 +87,10 @@ function metaMembers(text: string, spans: ReturnType<typeof memberSpans>): strin
   return memberSpans(text, meta.valueStart)
     .filter(({ key }) => !key.startsWith(OWN_META_PREFIX) && key !== SERVER_INFO_META_KEY)
     .map(({ keyStart, valueEnd }) => text.slice(keyStart, valueEnd));
+}
+
+function isTtl(value: JsonObject[string] | undefined): boolean {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
 }
 
 function isObject(value: unknown): value is JsonObject {

@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import { jsonObjectSchema } from "./json-object.ts";
+import { LOG_LEVELS } from "./log-level.ts";
 
 /** The required fields and the client's name; everything else is passed over. */
 export const requestMetaSchema = z.object(
@@ -12,7 +13,7 @@ export const requestMetaSchema = z.object(
     "io.modelcontextprotocol/protocolVersion": z.string(),
     "io.modelcontextprotocol/clientCapabilities": jsonObjectSchema,
     "io.modelcontextprotocol/clientInfo": jsonObjectSchema.optional(),
-    "io.modelcontextprotocol/logLevel": z.string().optional(),
+    "io.modelcontextprotocol/logLevel": z.enum(LOG_LEVELS).optional(),
   },
   "must be an object",
 );

@@ -40,17 +40,19 @@ export function supportsBatch(version: Version2025): boolean {
 
 /**
  * The era of one message: 2026 when `params._meta` names a revision that is no
- * date before 2026-07-28, supported or not, or when it names none and the
- * `MCP-Protocol-Version` header names 2026-07-28 or a later date. Only requests
- * of the 2026 era name a revision in `_meta`; an earlier date there is 2025.
+ * date before 2026-07-28, supported or not, or when the `MCP-Protocol-Version`
+ * header names 2026-07-28 or a later date, whatever `_meta` says: two that
+ * differ are then a mismatch of that era. Only requests of the 2026 era name a
+ * revision in `_meta`; an earlier date there is 2025.
  */
 export function eraOf(message: JsonValue, header: string | null = null): Era {
   const version = member(member(member(message, "params"), "_meta"), PROTOCOL_VERSION_META_KEY);
-  if (typeof version === "string") {
-    // ISO dates order as text does.
-    return isIsoDate(version) && version < FIRST_2026 ? { era: "2025" } : { era: "2026", version };
-  }
+  // ISO dates order as text does.
   const is2026 = header !== null && isIsoDate(header) && header >= FIRST_2026;
+  if (typeof version === "string") {
+    const isEarlier = isIsoDate(version) && version < FIRST_2026;
+    return isEarlier && !is2026 ? { era: "2025" } : { era: "2026", version };
+  }
   return is2026 ? { era: "2026", version: null } : { era: "2025" };
 }
 

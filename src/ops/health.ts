@@ -3,6 +3,7 @@
  * `/health` says that the Worker answers, without any I/O; `/health/ready` asks
  * every part that a call needs. Neither shows a secret or an address.
  */
+import { openArchive } from "../archive/open.ts";
 import { loadConfig } from "../config.ts";
 import { VERSION } from "../version.ts";
 import { checkDeployment } from "./deployment.ts";
@@ -36,8 +37,8 @@ export async function readiness(env: Env): Promise<Readiness> {
     : { ok: false, latency_ms: 0, message: loaded.message };
   const [archive, bucket, deployment] = await Promise.all([
     timed("the archive does not answer, or its migrations are not applied", async () => {
-      await env.ARCHIVE_DB.prepare("SELECT session_id FROM audit_log LIMIT 1").run();
-      return null;
+      if (!loaded.ok) return "the configuration is broken";
+      return openArchive(env).ready();
     }),
     timed("the bucket does not answer", async () => {
       await env.BUCKET.head("ready");

@@ -127,6 +127,19 @@ export function decideRead(plan: CompiledPlan | null, path: string): Decision {
   return refuse("PLAN_SCOPE_VIOLATION", forbiddenPath(path));
 }
 
+/**
+ * Decides a call that needs no plan, of an upstream's tool or prompt: what a bound plan forbids by
+ * name stays forbidden.
+ */
+export function decideUnplannedCall(
+  plan: CompiledPlan | null,
+  tool: string,
+  args: CallArgs,
+): Decision {
+  const reason = plan === null ? null : forbiddenReason(plan, tool, args, null);
+  return reason === null ? allow() : refuse("PLAN_SCOPE_VIOLATION", reason);
+}
+
 export function isForbiddenPath(plan: CompiledPlan, path: string): boolean {
   return plan.isForbidden(path);
 }

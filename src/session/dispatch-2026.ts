@@ -23,13 +23,14 @@ export async function dispatch2026(
   const { name } = params;
   const isBuiltIn =
     method === "tools/call" && (typeof name !== "string" || findTool(name) !== null);
-  if (isBuiltIn || !isRelayed(method)) return callTool(runtime, request, principal, requestId);
+  if (isBuiltIn || !isRelayed(method, "2026"))
+    return callTool(runtime, request, principal, requestId);
   const log = {
     method,
     tool: method === "tools/call" ? attemptedName(params, MAX_TOOL_UNITS) : null,
     error_code: null,
   };
-  const capabilities = relayable(call.capabilities);
+  const capabilities = relayable(call.capabilities, "2026");
   // The gateway's own id of the request: the client's need not be unique among its connections.
   return onChannel(
     runtime,

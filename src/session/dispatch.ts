@@ -20,9 +20,11 @@ import {
   type RpcRequest,
   rpcError,
 } from "../mcp/jsonrpc.ts";
+import { isLogLevel, LOG_LEVELS } from "../mcp/log-level.ts";
 import { rpcResultBody } from "../mcp/tool-result.ts";
 import { isSupported2025, supportsBatch } from "../mcp/versions.ts";
 import type { ErrorCode } from "../policy/errors.ts";
+import { stoppedRefusal } from "../policy/kill-switch.ts";
 import { findTool } from "../tools/index.ts";
 import { isList, type ListMethod, listText } from "../tools/lists.ts";
 import { directoryOf } from "../upstream/directory.ts";
@@ -131,7 +133,7 @@ async function answerRequest(
   if (method === "tools/call" && isBuiltIn(request)) {
     return callTool(runtime, request, call.principal, call.requestId);
   }
-  if (isRelayed(method)) return outward(runtime, request, method, call, onStream);
+  if (isRelayed(method, "2025")) return outward(runtime, request, method, call, onStream);
   if (isList(method)) return list(runtime, request, method, call.principal);
   switch (method) {
     case "ping":
@@ -197,23 +199,11 @@ async function list(
     : failed(request.id, INVALID_PARAMS, text.refusal.message, log);
 }
 
-/** RFC 5424 severities, least severe first (2025-11-25, Logging). */
-const LOG_LEVELS = [
-  "debug",
-  "info",
-  "notice",
-  "warning",
-  "error",
-  "critical",
-  "alert",
-  "emergency",
-];
-
 /** Upstream sessions are told with the next request that they get. */
 function setLevel(runtime: CallRuntime, request: RpcRequest, requestId: string): Answered {
   const log = logOf(request.method);
   const level = request.params?.level;
-  if (typeof level !== "string" || !LOG_LEVELS.includes(level)) {
+  if (!isLogLevel(level)) {
     const message = `level: must be one of ${LOG_LEVELS.join(", ")}`;
     return failed(request.id, INVALID_PARAMS, message, log);
   }
@@ -256,6 +246,11 @@ async function changeSubscription(
     return { body, log: { ...log, error_code: code }, status: 200 };
   };
   if (entry === null) return refuse("NOT_FOUND", RESOURCE_NOT_FOUND, "There is no such resource");
+  const stopping = runtime.stoppedBy({ tool: null, upstream: entry.config.name });
+  if (stopping !== null) {
+    const { code, message } = stoppedRefusal(stopping);
+    return refuse(code, INTERNAL_ERROR, `[${code}] ${message}`);
+  }
   const isNew = method === "resources/subscribe";
   if (isNew && runtime.upstreams.full) {
     const message = "This session is subscribed to as many resources as it may be.";
@@ -299,6 +294,7 @@ async function changeSubscription(
 
 /** What a client tells of its own accord. */
 function notified(runtime: CallRuntime, { method, params }: RpcNotification): void {
+  if (method === "notifications/roots/list_changed") runtime.upstreams.rootsChanged();
   if (method !== "notifications/cancelled") return;
   const id = params?.requestId;
   if (typeof id !== "string" && typeof id !== "number") return;

@@ -3,11 +3,13 @@
  * A session's records for readers: from the session's object while it holds
  * them, from the archive after that.
  */
+import type { ArchivedSession } from "../archive/archive.ts";
+import { openArchive } from "../archive/open.ts";
+import { SegmentReader, sealKeyOf } from "../archive/segment-reader.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
 import { type AuditRecord, exportLine, recordSchema, type StoredRecord } from "../audit/record.ts";
-import { archivedRoots, readArchive, readSessionRow } from "../audit/sinks/d1.ts";
 import { requireConfig } from "../config.ts";
-import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
+import { BOOTSTRAP_PRINCIPAL, type Principal, SYSTEM_PRINCIPAL } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
 import { ambientSessionId, isMintedSessionId, looksAmbient, mintedAtMs } from "./ids.ts";
@@ -40,16 +42,35 @@ export async function openSource(env: Env, sessionId: string): Promise<AuditSour
       page: async (afterSeq, limit) =>
         // The object frees its storage once the archive has everything, between two pages too.
         (await stub.page(afterSeq, limit)) ??
-        (await readArchive(env.ARCHIVE_DB, sessionId, afterSeq, limit)),
+        (await openArchive(env).page(sessionId, afterSeq, limit)),
     };
   }
-  const row = await readSessionRow(env.ARCHIVE_DB, sessionId);
+  const archive = openArchive(env);
+  const row = await archive.session(sessionId);
   if (row === null) return null;
+  // Past its retention a session is in R2 alone.
+  if (row.retired_at !== null) return segmentSource(env, row);
   return {
     session: row,
-    roots: () => archivedRoots(env.ARCHIVE_DB, sessionId),
-    page: (afterSeq, limit) => readArchive(env.ARCHIVE_DB, sessionId, afterSeq, limit),
+    roots: () => archive.roots(sessionId),
+    page: (afterSeq, limit) => archive.page(sessionId, afterSeq, limit),
   };
+}
+
+/** A session's records as its segments hold them; arguments too, while its key is there. */
+function segmentSource(env: Env, row: ArchivedSession): AuditSource {
+  const key = sealKeyOf(requireConfig(env).secretsKey, row);
+  const segments = new SegmentReader(env.BUCKET, row, key);
+  return {
+    session: row,
+    roots: () => segments.roots(),
+    page: (afterSeq, limit) => segments.page(afterSeq, limit),
+  };
+}
+
+/** What an object that may still hold a session says of it; null when none does. */
+export async function heldSession(env: Env, sessionId: string): Promise<SessionStatus | null> {
+  return askObject(env, sessionId);
 }
 
 /** Every record of a source, page by page. */
@@ -67,7 +88,11 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
 /** Whether an id is that of the ambient session of anybody who ever had a key, on the day that it names. */
 async function isAmbientOfSomebody(db: D1Database, sessionId: string): Promise<boolean> {
   const day = mintedAtMs(sessionId);
-  const owners = [{ tenant: "default", principal: BOOTSTRAP_PRINCIPAL }, ...(await keyOwners(db))];
+  const own = [BOOTSTRAP_PRINCIPAL, SYSTEM_PRINCIPAL];
+  const owners = [
+    ...own.map((principal) => ({ tenant: "default", principal })),
+    ...(await keyOwners(db)),
+  ];
   return owners.some((owner) => ambientSessionId(sha256Hex, owner, day) === sessionId);
 }
 

@@ -48,10 +48,13 @@ export class Exchange {
       .exchange(entry, request, {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
-        onNotification: (notification) => this.#notify?.(notification),
-        onRequest: ({ method, params }) => {
+        onNotification: (notification) => {
+          if (isOf(request, notification)) this.#notify?.(notification);
+        },
+        onRequest: ({ method, params }, givenUp) => {
           const question = { method, params };
-          return ask(question, this.#aborter.signal) ?? this.#wait(question);
+          const signal = AbortSignal.any([this.#aborter.signal, givenUp]);
+          return ask(question, signal) ?? this.#wait(question, signal);
         },
       })
       .then((outcome) => {
@@ -71,6 +74,8 @@ export class Exchange {
         if (this.#outcome !== null) return { kind: "over", outcome: this.#outcome };
         if (this.#open.size > 0) {
           await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+          // The upstream may have answered, or taken its questions back, meanwhile.
+          if (this.#outcome !== null || this.#open.size === 0) continue;
           const questions = new Map([...this.#open].map(([key, { question }]) => [key, question]));
           return { kind: "asked", questions };
         }
@@ -100,17 +105,26 @@ export class Exchange {
     this.#aborter.abort(new Error(reason));
   }
 
-  #wait(question: Question): Promise<ClientAnswer> {
+  /** Keeps a question until the client answers it or the upstream takes it back. */
+  #wait(question: Question, signal: AbortSignal): Promise<ClientAnswer> {
     this.#asked += 1;
     const key = `${question.method.replace(/\W/g, "_")}_${this.#asked}`;
     return new Promise((resolve, reject) => {
+      const drop = (): void => {
+        this.#open.delete(key);
+        reject(signal.reason);
+      };
+      if (signal.aborted) return drop();
+      signal.addEventListener("abort", drop, { once: true });
       this.#open.set(key, { question, answer: resolve });
-      this.#aborter.signal.addEventListener("abort", () => reject(this.#aborter.signal.reason), {
-        once: true,
-      });
       this.#changed?.();
     });
   }
+}
+
+/** Whether a notification may be about a request: progress says which one it is about. */
+function isOf({ progressToken }: UpstreamRequest, { method, params }: RpcNotification): boolean {
+  return method !== "notifications/progress" || params?.progressToken === progressToken;
 }
 
 /** Exchanges that wait for a client to come back, in the memory of one session's object. */

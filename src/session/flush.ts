@@ -5,7 +5,8 @@
  * answered; a sink that fails is asked again with growing pauses for as long
  * as it takes, and calls go on meanwhile.
  */
-import { archiveToD1 } from "../audit/sinks/d1.ts";
+import { raiseAlarm } from "../archive/alarm.ts";
+import { openArchive } from "../archive/open.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
 import { logEvent } from "../ops/log.ts";
 import { recordTimestamp } from "./ledger.ts";
@@ -41,13 +42,12 @@ export async function flushArchive(context: FlushContext): Promise<void> {
       const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
       const status = context.status();
       const last = records.at(-1);
-      const conflicts = await archiveToD1(
-        env.ARCHIVE_DB,
+      const conflicts = await openArchive(env).write(
         // The row says what the archive holds once this batch is in.
         { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
         records,
       );
-      for (const seq of conflicts) raiseConflict(context, "archive", seq);
+      for (const seq of conflicts) await raiseConflict(context, "archive", seq);
       const cursor = Math.max(last?.seq ?? 0, sink.cursor);
       store.saveSink("archive", { cursor, failures: 0, pendingLast: null });
       if (cursor >= context.status().entries) return null;
@@ -78,7 +78,7 @@ export async function flushSegments(context: FlushContext): Promise<void> {
         segmentKey(tenant, session_id, recordTimestamp(first.line), first.seq, last.seq),
         segmentText(context.sealKey, records),
       );
-      if (outcome === "conflict") raiseConflict(context, "segments", first.seq);
+      if (outcome === "conflict") await raiseConflict(context, "segments", first.seq);
       store.saveSink("segments", { cursor: last.seq, failures: 0, pendingLast: null });
       const left = store.textAfter(last.seq);
       if (left === 0) return null;
@@ -131,11 +131,14 @@ async function guarded(
   }
 }
 
-function raiseConflict(context: FlushContext, sink: SinkName, seq: number): void {
-  context.store.addConflict(sink, seq);
-  logEvent("alarm", "archive_conflict", {
-    sink,
-    session_id: context.status().session_id,
+/** Noted once; the session then keeps its records, whatever the sinks say. */
+async function raiseConflict(context: FlushContext, sink: SinkName, seq: number): Promise<void> {
+  if (!context.store.addConflict(sink, seq)) return;
+  const { tenant, session_id } = context.status();
+  await raiseAlarm(context.env, {
+    found_by: sink,
+    tenant,
+    session_id,
     seq,
     message: "the sink holds another record than the session: it was changed there",
   });

@@ -7,8 +7,17 @@ import { deriveSealKey, unwrapSessionKey } from "../audit/seal.ts";
 import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { workspaceStub } from "../objects.ts";
+import { freshSwitches } from "../ops/kill-switches.ts";
 import { logEvent } from "../ops/log.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
+import {
+  concerning,
+  type KillSwitch,
+  newerOf,
+  type SwitchSet,
+  sameSwitches,
+  stoppedBy,
+} from "../policy/kill-switch.ts";
 import type { ToolContext } from "../tools/tool.ts";
 import { ClientSide } from "./client-side.ts";
 import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
@@ -56,6 +65,8 @@ export class LiveSession {
   #settling: Promise<void> | null = null;
   #inFlight = 0;
   #closing = false;
+  /** The newest that this life has heard of; what it stops is kept in the state. */
+  #switches: SwitchSet;
   readonly #idleWaiters: (() => void)[] = [];
   /** Responses of an earlier life that its calls never finished, and the last record of each call that is settled. */
   #lostStreams: { stream: number; request: StreamRequest }[];
@@ -77,6 +88,7 @@ export class LiveSession {
     this.#config = config;
     this.#store = store;
     this.#state = state;
+    this.#switches = state.switches;
     const key = unwrapSessionKey(config.secretsKey, state.wrapped_key, state.session_id);
     this.#sealKey = deriveSealKey(key);
     this.#schedule = new Schedule(store, storage);
@@ -143,7 +155,7 @@ export class LiveSession {
   }
 
   status(): SessionStatus {
-    const { client_capabilities: _, ...state } = this.#state;
+    const { client_capabilities: _, switches: _switches, ...state } = this.#state;
     return {
       ...state,
       entries: this.#ledger.head.seq,
@@ -164,6 +176,41 @@ export class LiveSession {
       this.#persistLife();
       if (this.#inFlight === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
     }
+  }
+
+  /** Takes over newer kill switches; stored only when they stop something else than before. */
+  noteSwitches(given: SwitchSet): void {
+    const newest = newerOf(this.#switches, given);
+    if (newest === this.#switches) return;
+    this.#switches = newest;
+    if (!this.ended && !sameSwitches(newest, this.#state.switches)) {
+      this.#save({ ...this.#state, switches: newest });
+    }
+  }
+
+  /** The kill switch that stops something of this session; without a tool or an upstream, the session as a whole. */
+  stoppedBy(what: { tool: string | null; upstream: string | null }): KillSwitch | null {
+    const { tenant, role, session_id } = this.#state;
+    return stoppedBy(this.#switches, { tenant, role, session_id, ...what });
+  }
+
+  /** Refuses a new stream while the session is stopped, with a record; null while it is not. */
+  refuseStream(requestId: string): KillSwitch | null {
+    const stopping = this.stoppedBy({ tool: null, upstream: null });
+    if (stopping === null) return null;
+    this.append({
+      event: "stream_open",
+      result: "error",
+      error_code: "KILL_SWITCH",
+      request_id: requestId,
+      context: { kill_switch: stopping.id },
+    });
+    return stopping;
+  }
+
+  /** Asks for the switches that stand now: a call that has been under way for long may not have heard of one. */
+  async #renewSwitches(): Promise<void> {
+    this.noteSwitches(concerning(await freshSwitches(this.#env), this.#state));
   }
 
   /** Binds a session of the 2026 era that has just been opened, with its second record. */
@@ -352,6 +399,8 @@ export class LiveSession {
       streams: this.streams,
       client: this.client,
       upstreams: this.upstreams,
+      stoppedBy: (what) => this.stoppedBy(what),
+      renewSwitches: () => this.#renewSwitches(),
       context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
     };
   }

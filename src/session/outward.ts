@@ -12,14 +12,17 @@ import {
   gatewayErrorCode,
   INTERNAL_ERROR,
   INVALID_PARAMS,
+  MISSING_CAPABILITY,
   type RpcRequest,
   rpcError,
 } from "../mcp/jsonrpc.ts";
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode } from "../policy/errors.ts";
 import { type Directory, directoryOf } from "../upstream/directory.ts";
+import { declaresTasks, TASKS_EXTENSION } from "./capabilities.ts";
 import type { Channel } from "./client-side.ts";
-import { type RelayClient, relay } from "./relay.ts";
+import type { RelayClient } from "./relay/job.ts";
+import { relay } from "./relay/relay.ts";
 import { attemptedName, RELAYED, type RelayedMethod, routeOf } from "./routes.ts";
 import type { StreamKind } from "./streams.ts";
 import type { Answered, CallRuntime } from "./tool-call.ts";
@@ -81,6 +84,15 @@ export async function answerOutward(
   requestId: string,
   client: RelayClient,
 ): Promise<Answered> {
+  if (method.startsWith("tasks/") && !declaresTasks(client.capabilities)) {
+    return refused(runtime, request, method, requestId, {
+      rpcCode: MISSING_CAPABILITY,
+      code: "INVALID_ARGUMENT",
+      message: `${method} needs the extension ${TASKS_EXTENSION} among the client's capabilities`,
+      status: 400,
+      data: { requiredCapabilities: { extensions: { [TASKS_EXTENSION]: {} } } },
+    });
+  }
   const directory = await directoryNow(runtime, requestId);
   if (directory === null) {
     return refused(runtime, request, method, requestId, {
@@ -90,7 +102,8 @@ export async function answerOutward(
       status: 200,
     });
   }
-  const routing = routeOf(directory, caller, request, method);
+  const { secretsKey } = runtime.upstreams;
+  const routing = routeOf(directory, caller, request, method, secretsKey);
   if (routing.ok) {
     return relay({
       runtime,
@@ -99,6 +112,11 @@ export async function answerOutward(
       request,
       requestId,
       route: routing.route,
+      routeNow: async () => {
+        const now = await directoryNow(runtime, requestId);
+        const again = now === null ? null : routeOf(now, caller, request, method, secretsKey);
+        return again?.ok === true ? again.route : null;
+      },
     });
   }
   const isResource = method === "resources/read" && routing.kind === "missing";

@@ -5,7 +5,12 @@
  * gateway's own, without a word of the upstream's.
  */
 import type { JsonObject } from "../mcp/ijson.ts";
-import { INVALID_PARAMS, type RpcErrorObject } from "../mcp/jsonrpc.ts";
+import {
+  INTERNAL_ERROR,
+  INVALID_PARAMS,
+  MISSING_CAPABILITY,
+  type RpcErrorObject,
+} from "../mcp/jsonrpc.ts";
 import { OWN_META_PREFIX } from "../mcp/relay-result.ts";
 import type { ErrorCode } from "../policy/errors.ts";
 import type { WireFailure } from "../upstream/types.ts";
@@ -39,7 +44,17 @@ export function labelled(params: JsonObject | undefined, upstream: string): Json
   return { ...params, _meta: { ...Object.fromEntries(passed), [UPSTREAM_KEY]: upstream } };
 }
 
-/** An error of a 2025-era upstream as 2026-07-28 has it; for URL elicitations, as the questions that they are there. */
+/** Codes that MCP keeps to itself (2026-07-28, Overview, Error Codes). */
+const FIRST_RESERVED = -32020;
+const LAST_RESERVED = -32099;
+
+/**
+ * An upstream's error as a client of 2026-07-28 may have it. URL elicitations
+ * are questions there. Of the codes that are reserved there, only the one for a
+ * missing capability is about what the client sent: the others are of an earlier
+ * revision, made up, or about the gateway's own request, and become internal
+ * errors that say which they were.
+ */
 export function errorTo2026(
   error: RpcErrorObject,
   params: JsonObject,
@@ -55,13 +70,40 @@ export function errorTo2026(
       },
     };
   }
-  if (error.code !== URL_ELICITATION_REQUIRED || !isObject(error.data)) return { error };
-  const { elicitations } = error.data;
-  if (!Array.isArray(elicitations)) return { error };
-  const questions = elicitations.flatMap((elicitation, at) =>
-    isObject(elicitation) ? ([[`elicitation_${at + 1}`, urlQuestion(elicitation)]] as const) : [],
-  );
-  return questions.length === 0 ? { error } : { questions: new Map(questions) };
+  if (error.code === URL_ELICITATION_REQUIRED && isObject(error.data)) {
+    const { elicitations } = error.data;
+    const questions = (Array.isArray(elicitations) ? elicitations : []).flatMap(
+      (elicitation, at) =>
+        isObject(elicitation)
+          ? ([[`elicitation_${at + 1}`, urlQuestion(elicitation)]] as const)
+          : [],
+    );
+    if (questions.length > 0) return { questions: new Map(questions) };
+  }
+  return { error: isForeignTo2026(error.code) ? asInternal(error) : error };
+}
+
+/**
+ * What a client of 2026-07-28 is told where the questions of an error may not be
+ * put to it: which capability it lacks, or, where it has it, that they may not.
+ */
+export function cannotBeAsked(upstream: string, doesClientSupport: boolean): RpcErrorObject {
+  return doesClientSupport
+    ? { code: INTERNAL_ERROR, message: `${upstream} needs to ask the user, and may not.` }
+    : {
+        code: MISSING_CAPABILITY,
+        message: `${upstream} needs to send the user to a URL, which the client did not declare.`,
+        data: { requiredCapabilities: { elicitation: { url: {} } } },
+      };
+}
+
+function isForeignTo2026(code: number): boolean {
+  return code <= FIRST_RESERVED && code >= LAST_RESERVED && code !== MISSING_CAPABILITY;
+}
+
+function asInternal({ code, message, data }: RpcErrorObject): RpcErrorObject {
+  const isOpen = data === undefined || isObject(data);
+  return { code: INTERNAL_ERROR, message, data: isOpen ? { ...data, upstream_code: code } : data };
 }
 
 function urlQuestion(elicitation: JsonObject): Question {
@@ -71,7 +113,7 @@ function urlQuestion(elicitation: JsonObject): Question {
 /** The HTTP status of a JSON-RPC error of 2026-07-28 (Streamable HTTP). */
 export function errorStatus(code: number): 200 | 400 | 404 {
   if (code === -32601) return 404;
-  return code === INVALID_PARAMS || (code <= -32020 && code >= -32099) ? 400 : 200;
+  return code === INVALID_PARAMS || (code <= FIRST_RESERVED && code >= LAST_RESERVED) ? 400 : 200;
 }
 
 export function errorCodeOf({ reason }: WireFailure): ErrorCode {

@@ -11,7 +11,8 @@ import { declaredHeaders, paramHeaders } from "../mcp/param-headers.ts";
 import type { Directory } from "../upstream/directory.ts";
 import type { Definition } from "../upstream/types.ts";
 import { isObject } from "./capabilities.ts";
-import type { Route } from "./relay.ts";
+import type { Route } from "./relay/job.ts";
+import { openTaskId } from "./task-id.ts";
 
 /** Methods that an upstream answers, each with its event in the chain. */
 export const RELAYED = {
@@ -19,12 +20,16 @@ export const RELAYED = {
   "prompts/get": "prompt_get",
   "resources/read": "resource_read",
   "completion/complete": "completion",
+  "tasks/get": "task_get",
+  "tasks/update": "task_update",
+  "tasks/cancel": "task_cancel",
 } as const;
 
 export type RelayedMethod = keyof typeof RELAYED;
 
-export function isRelayed(method: string): method is RelayedMethod {
-  return Object.hasOwn(RELAYED, method);
+/** Whether upstreams answer a method in an era: tasks are an extension of 2026-07-28. */
+export function isRelayed(method: string, era: "2025" | "2026"): method is RelayedMethod {
+  return Object.hasOwn(RELAYED, method) && (era === "2026" || !method.startsWith("tasks/"));
 }
 
 /** The argument that names a session in an upstream's tool, where it asked for one (2026 era). */
@@ -41,6 +46,7 @@ export function routeOf(
   principal: Principal,
   request: RpcRequest,
   method: RelayedMethod,
+  secretsKey: Uint8Array,
 ): Routing {
   // What a retry adds is the relay's business; `task` belongs to a feature of 2025-11-25 that is not relayed.
   const {
@@ -59,14 +65,48 @@ export function routeOf(
       return resourceRoute(directory, principal, params);
     case "completion/complete":
       return completionRoute(directory, principal, params);
+    case "tasks/get":
+    case "tasks/update":
+    case "tasks/cancel":
+      return taskRoute(directory, principal, request.params ?? {}, secretsKey);
   }
+}
+
+/** A task goes back to the upstream that it came from, if the caller may still use that. */
+function taskRoute(
+  directory: Directory,
+  principal: Principal,
+  given: JsonObject,
+  secretsKey: Uint8Array,
+): Routing {
+  const { _meta, ...params } = given;
+  const { taskId } = params;
+  if (typeof taskId !== "string") return invalid("taskId: must be the id of a task, as a string");
+  const owner = { tenant: principal.tenant, principal: principal.id };
+  const task = openTaskId(secretsKey, owner, taskId);
+  const entry = task === null ? null : directory.upstream(principal, task.upstream);
+  if (task === null || entry?.era !== "2026") return missing("There is no such task");
+  return {
+    ok: true,
+    route: {
+      entry,
+      definition:
+        task.tool === null ? null : (directory.tool(principal, task.tool)?.definition ?? null),
+      kind: "task",
+      params: { ...params, taskId: task.id },
+      label: task.tool,
+      args: { task: task.id },
+      paramHeaders: {},
+      startedUnder: task.plan,
+    },
+  };
 }
 
 function toolRoute(directory: Directory, principal: Principal, params: JsonObject): Routing {
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a tool, as a string");
   const found = directory.tool(principal, name);
-  if (found === null)
+  if (found === null || found.definition.status === "gone")
     return missing("There is no tool of this name; tools/list shows those there are");
   if (!isObject(given)) return invalid("arguments: must be an object");
   const { entry, definition } = found;
@@ -100,7 +140,7 @@ function promptRoute(directory: Directory, principal: Principal, params: JsonObj
   const { name, arguments: given = {} } = params;
   if (typeof name !== "string") return invalid("name: must be the name of a prompt, as a string");
   const found = directory.prompt(principal, name);
-  if (found === null)
+  if (found === null || found.definition.status === "gone")
     return missing("There is no prompt of this name; prompts/list shows those there are");
   const { entry, definition } = found;
   return {

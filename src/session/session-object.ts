@@ -16,6 +16,7 @@ import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import { concerning, NO_SWITCHES, type SwitchSet } from "../policy/kill-switch.ts";
 import { relayable } from "./capabilities.ts";
 import { dispatch, type OnStream } from "./dispatch.ts";
 import { dispatch2026 } from "./dispatch-2026.ts";
@@ -81,6 +82,7 @@ export class SessionObject extends DurableObject<Env> {
   async handle(call: Call): Promise<Reply> {
     const session = await this.#admit(call.principal, "2025");
     if (typeof session === "string") return { kind: session };
+    session.noteSwitches(call.switches);
     return this.#take(session, call.requestId, (onStream) =>
       dispatch(session.runtime(), call, onStream),
     );
@@ -93,10 +95,17 @@ export class SessionObject extends DurableObject<Env> {
         ? await this.#admit(call.principal, "2026")
         : this.#ambient(call.ambient);
     if (typeof session === "string") return { kind: session };
+    session.noteSwitches(call.switches);
     return this.#take(session, call.requestId, async (onStream) => {
       const runtime = session.runtime(this.#stateless(call));
       return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
     });
+  }
+
+  /** A kill switch of this very session was engaged or lifted: it does not wait for the next call to hear of it. */
+  noteSwitches(set: SwitchSet): void {
+    const session = this.#session;
+    session?.noteSwitches(concerning(set, session.state));
   }
 
   /** The client of a call of the 2026 era has left: the call ends as soon as it can. */
@@ -135,7 +144,7 @@ export class SessionObject extends DurableObject<Env> {
    * that has become one, of a new GET stream, or of one that the client resumes.
    */
   override async fetch(request: Request): Promise<Response> {
-    const { principal, wish } = streamRequestSchema.parse(
+    const { principal, wish, switches, requestId } = streamRequestSchema.parse(
       JSON.parse(request.headers.get(STREAM_REQUEST_HEADER) ?? "null"),
     );
     const session = await this.#attending(principal, wish);
@@ -148,9 +157,15 @@ export class SessionObject extends DurableObject<Env> {
       this.#logUnsettled(session, null, error);
       return new Response("unsettled", { status: 409 });
     }
+    session.noteSwitches(switches);
+    const place = wish.kind === "resume" ? parseEventId(wish.after) : null;
+    // What was called before the stop ends as it does, and its client may fetch how.
+    const isNews =
+      wish.kind === "get" || (place !== null && streams.kindOf(place.stream) === "get");
+    const stopping = isNews ? session.refuseStream(requestId) : null;
+    if (stopping !== null) return Response.json(stopping, { status: 403 });
     if (streams.full) return new Response("full", { status: 503 });
     if (wish.kind === "resume") {
-      const place = parseEventId(wish.after);
       const state = place === null ? "gone" : streams.placeOf(place);
       if (place === null || state === "gone") return new Response("gone", { status: 410 });
       if (state === "over") return new Response(null, { status: 204 });
@@ -375,9 +390,10 @@ export class SessionObject extends DurableObject<Env> {
       roots: [],
       wrapped_key: wrapSessionKey(config.secretsKey, key, sessionId),
       ended_at: null,
-      client_capabilities: relayable(input.capabilities),
+      client_capabilities: relayable(input.capabilities, input.era === "2025" ? "2025" : "2026"),
       log_level: null,
       directory_version: null,
+      switches: NO_SWITCHES,
     };
     const session = this.ctx.storage.transactionSync(() => {
       this.#store.create(state);

@@ -9,6 +9,8 @@ import type { Principal } from "../edge/principal.ts";
 import type { JsonValue } from "../mcp/ijson.ts";
 import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
+import { LOG_LEVELS, type LogLevel } from "../mcp/log-level.ts";
+import { NO_SWITCHES, type SwitchSet, switchSetSchema } from "../policy/kill-switch.ts";
 import type { Entry } from "./ledger.ts";
 
 export const ERAS = ["2025", "2026", "ambient"] as const;
@@ -32,9 +34,11 @@ export const sessionStateSchema = z.object({
   /** What the client of the 2025 era said that it can do, as far as the gateway relays it. */
   client_capabilities: jsonObjectSchema.default({}),
   /** The least severe log messages that the client of the 2025 era wants. */
-  log_level: z.string().nullable().default(null),
+  log_level: z.enum(LOG_LEVELS).nullable().default(null),
   /** The version of the directory that the client was last told of. */
   directory_version: z.number().nullable().default(null),
+  /** The kill switches that concern the session, as it last saw them change. */
+  switches: switchSetSchema.default(NO_SWITCHES),
 });
 
 export type SessionState = z.infer<typeof sessionStateSchema>;
@@ -56,6 +60,8 @@ export type Call = {
   readonly principal: Principal;
   readonly payload: JsonValue;
   readonly requestId: string;
+  /** What the Worker knows to be stopped of what this principal may do. */
+  readonly switches: SwitchSet;
 };
 
 /** A request of the 2026 era that a session answers, its headers checked against its body. */
@@ -63,6 +69,7 @@ export type StatelessCall = {
   readonly principal: Principal;
   readonly request: RpcRequest;
   readonly requestId: string;
+  readonly switches: SwitchSet;
   /** How the ambient session is opened when it is the one that is asked; null on a session of its own. */
   readonly ambient: OpenInput | null;
   /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
@@ -70,7 +77,7 @@ export type StatelessCall = {
   /** What the client declared with this request. */
   readonly capabilities: JsonObject;
   /** The least severe log messages that it asked for with it. */
-  readonly logLevel: string | null;
+  readonly logLevel: LogLevel | null;
   /** The id of the session that `begin_session` opens. */
   readonly newSessionId: string;
   readonly protocolVersion: string;
@@ -112,7 +119,7 @@ export type CallLog = {
 };
 
 /** What a session's index row says of it, from the object itself. */
-export type SessionStatus = Omit<SessionState, "client_capabilities"> & {
+export type SessionStatus = Omit<SessionState, "client_capabilities" | "switches"> & {
   readonly entries: number;
   readonly head: string;
   readonly last_seen_at: string;

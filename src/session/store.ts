@@ -197,11 +197,16 @@ export class SessionStore {
     this.#sinks.set(name, state);
   }
 
-  addConflict(sink: SinkName, seq: number): void {
-    this.#sql.exec(
-      "INSERT INTO conflicts (sink, seq) VALUES (?, ?) ON CONFLICT DO NOTHING",
-      sink,
-      seq,
+  /** False when it is known already. */
+  addConflict(sink: SinkName, seq: number): boolean {
+    return (
+      this.#sql
+        .exec(
+          "INSERT INTO conflicts (sink, seq) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING seq",
+          sink,
+          seq,
+        )
+        .toArray().length > 0
     );
   }
 

@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import { principalSchema } from "../edge/principal.ts";
+import { switchSetSchema } from "../policy/kill-switch.ts";
 
 /** Where the request is written: an upgrade has no body. Only the gateway's own Workers reach an object. */
 export const STREAM_REQUEST_HEADER = "x-stream-request";
@@ -25,7 +26,13 @@ const wishSchema = z.discriminatedUnion("kind", [
 
 export type StreamWish = z.infer<typeof wishSchema>;
 
-export const streamRequestSchema = z.object({ principal: principalSchema, wish: wishSchema });
+export const streamRequestSchema = z.object({
+  principal: principalSchema,
+  wish: wishSchema,
+  /** Of the request that asks, for the record of a refusal. */
+  requestId: z.string(),
+  switches: switchSetSchema,
+});
 export type StreamRequest = z.infer<typeof streamRequestSchema>;
 
 /** Lists have changed: sent over the socket by the Worker, which hears it from the hub. */

@@ -1,7 +1,7 @@
 /**
  * @module
- * One `tools/call`, from its checks to its receipt: schema, role, session,
- * path, plan; the intent before anything leaves; the result before the reply.
+ * One `tools/call`, from its checks to its receipt: schema, kill switch, role,
+ * session, path, plan; the intent before anything leaves; the result before the reply.
  * Whatever happens, the call ends in a record.
  */
 import { canonicalJson } from "../audit/canonical.ts";
@@ -13,6 +13,7 @@ import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
 import { okResult, type ResultType, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode, Refusal } from "../policy/errors.ts";
+import { type KillSwitch, stoppedRefusal } from "../policy/kill-switch.ts";
 import { findTool } from "../tools/index.ts";
 import type { BuiltInTool, PreparedCall, ToolAnswer, ToolContext } from "../tools/tool.ts";
 import type { ClientSide } from "./client-side.ts";
@@ -34,6 +35,13 @@ export type CallRuntime = {
   /** Changes what the session keeps of its client; for use in a ledger's transaction. */
   readonly remember: (change: ClientNote) => void;
   readonly context: (caller: Principal, intentSeq: number | null) => ToolContext;
+  /** The kill switch that stops a call of the session's, as far as the session has heard. */
+  readonly stoppedBy: (what: {
+    readonly tool: string | null;
+    readonly upstream: string | null;
+  }) => KillSwitch | null;
+  /** Has the session hear of switches that were engaged while a call is under way. */
+  readonly renewSwitches: () => Promise<void>;
   /** How a call of the 2026 era differs; null in the 2025 era. */
   readonly stateless: Stateless | null;
   readonly streams: Streams;
@@ -92,6 +100,10 @@ export async function callTool(
   const prepared = tool.prepare(ownArguments(runtime, tool, args));
   if (!prepared.ok) return refuseCall(call, null, prepared.refusal);
   const planHash = prepared.value.planHash ?? runtime.state().plan_hash;
+  const stopping = runtime.stoppedBy({ tool: tool.name, upstream: null });
+  if (stopping !== null) {
+    return refuseCall(call, planHash, stoppedRefusal(stopping), { kill_switch: stopping.id });
+  }
   const early = earlyRefusal(call, prepared.value);
   if (early !== null) return refuseCall(call, planHash, early);
   return tool.record === "effect"

@@ -12,16 +12,17 @@ import type { Config } from "../config.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { jsonObjectSchema } from "../mcp/json-object.ts";
 import type { RpcNotification } from "../mcp/jsonrpc.ts";
+import { isAtLeast } from "../mcp/log-level.ts";
 import { logEvent } from "../ops/log.ts";
 import { refreshAndAnnounce } from "../upstream/announce.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { type SessionShelf, UpstreamLinks } from "../upstream/links.ts";
 import { targetOfEntry } from "../upstream/target.ts";
 import type { UpstreamEntry, WireOutcome } from "../upstream/types.ts";
-import { declaredTo } from "./capabilities.ts";
+import { declaredTo, tellsOfRoots } from "./capabilities.ts";
 import type { ClientSide } from "./client-side.ts";
 import { WaitingExchanges } from "./exchange.ts";
-import type { RelayHost } from "./relay.ts";
+import type { RelayHost } from "./relay/job.ts";
 import type { SessionState } from "./state.ts";
 
 const TABLES = `
@@ -70,6 +71,7 @@ export class UpstreamSide implements RelayHost {
       target: (entry) => targetOfEntry(options.config, entry),
       // The ambient session only records: each of its calls has an upstream session of its own.
       shelf: options.state().era === "ambient" ? null : this.#shelf(),
+      aside: (notification) => this.#aside(notification),
     });
   }
 
@@ -97,6 +99,19 @@ export class UpstreamSide implements RelayHost {
     // Only what the client subscribed to, and only from the upstream that it belongs to.
     if (!this.#subscribed(entry.config.name).includes(uri)) return;
     this.#client.tell({ jsonrpc: "2.0", method: notification.method, params: { uri } });
+  }
+
+  /** The client's roots changed: told to every upstream that was promised to hear of it. */
+  rootsChanged(): void {
+    if (!tellsOfRoots(this.#state().client_capabilities) || !this.#hasSessions()) return;
+    directoryOf(this.#env)
+      .then((directory) =>
+        this.links.tell(
+          (upstream) => directory.entry(upstream),
+          "notifications/roots/list_changed",
+        ),
+      )
+      .catch((error: unknown) => logEvent("warn", "roots_untold", { error: String(error) }));
   }
 
   // ── subscriptions ───────────────────────────────────────────────────────
@@ -162,6 +177,17 @@ export class UpstreamSide implements RelayHost {
   }
 
   // ── inside ──────────────────────────────────────────────────────────────
+
+  /** What an upstream says to this session alone, and about no request. */
+  #aside(notification: RpcNotification): void {
+    const { method, params } = notification;
+    const { log_level: least } = this.#state();
+    const isWanted =
+      method === "notifications/message"
+        ? least === null || isAtLeast(params?.level, least)
+        : method === "notifications/elicitation/complete";
+    if (isWanted) this.#client.tell(notification);
+  }
 
   #prepare(): void {
     if (this.#ready) return;
@@ -261,7 +287,7 @@ export class UpstreamSide implements RelayHost {
           if (notification.method === "notifications/resources/updated") {
             this.resourceUpdated(entry, notification);
           } else if (notification.method.endsWith("/list_changed")) this.listChanged(entry);
-          else if (notification.method === "notifications/message") this.#client.tell(notification);
+          else this.#aside(notification);
         },
       },
     );

@@ -17,9 +17,9 @@ import {
   type DefinitionHead,
   definitionHeads,
   readUpstream,
-  storeObservation,
   upstreamNames,
 } from "./registry.ts";
+import { storeObservation } from "./registry-changes.ts";
 import { targetOf } from "./target.ts";
 
 /** A write is decided on a state of the registry; so often it is decided anew when that has moved on. */
@@ -66,10 +66,21 @@ export async function refreshUpstream(
     });
     if (written === "written") {
       forgetDirectory();
+      if (observation.ok) tellChanges(name, observation.found, stored);
       return observation.ok ? "refreshed" : "failed";
     }
   }
   return "superseded";
+}
+
+/** Says in the log what agents can no longer call, because it is another than was approved or is gone. */
+function tellChanges(upstream: string, found: Found, stored: readonly DefinitionHead[]): void {
+  const pins = new Map(found.definitions.map(({ kind, name, pin }) => [`${kind}\n${name}`, pin]));
+  const usable = stored.filter(({ status }) => status === "approved");
+  const pinNow = (head: DefinitionHead) => pins.get(`${head.kind}\n${head.name}`);
+  const gone = usable.filter((head) => pinNow(head) === undefined).length;
+  const changed = usable.filter((head) => pinNow(head) !== head.approved_pin).length - gone;
+  if (gone + changed > 0) logEvent("warn", "upstream_changed", { upstream, changed, gone });
 }
 
 /** Whether there are names that were not weighed against those of others yet. */

@@ -285,10 +285,11 @@ async function readDirectory(db: D1Database): Promise<Directory> {
     (definitions?.results ?? []) as ApprovedRow[],
     ({ upstream }) => upstream,
   );
-  const entries = ((upstreams?.results ?? []) as EntryRow[]).map((row) =>
-    entryOf(row, approved.get(row.name) ?? []),
+  const rows = (upstreams?.results ?? []) as EntryRow[];
+  return new Directory(
+    version,
+    rows.map((row) => entryOf(row, approved.get(row.name) ?? [])),
   );
-  return new Directory(version, entries);
 }
 
 function entryOf(row: EntryRow, approved: readonly ApprovedRow[]): UpstreamEntry {

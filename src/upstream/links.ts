@@ -13,6 +13,7 @@ import { sha256Hex } from "../audit/hash-node.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RpcNotification } from "../mcp/jsonrpc.ts";
 import { SERVER_INFO } from "../mcp/server-info.ts";
+import { Attendance } from "./attendance.ts";
 import { CircuitBreaker } from "./breaker.ts";
 import { probeEra } from "./probe.ts";
 import type {
@@ -65,24 +66,42 @@ export class UpstreamLinks {
   readonly #opening = new Map<string, Promise<Opened>>();
   /** The level that an upstream session was last told, by its key. */
   readonly #levels = new Map<string, string>();
+  readonly #attendance: Attendance;
 
   constructor(options: {
     target: (entry: UpstreamEntry) => WireTarget;
     shelf: SessionShelf | null;
+    /** Hears what an upstream session tells when no call is under way any more. */
+    aside?: (notification: RpcNotification) => void;
   }) {
     this.#target = options.target;
     this.#shelf = options.shelf;
+    this.#attendance = new Attendance(options.aside ?? (() => {}));
   }
 
-  /** Makes one request of an upstream. Never throws. */
+  /** Makes one request of an upstream. Never throws: what fails in the gateway itself is a failure too. */
   async exchange(
     entry: UpstreamEntry,
     request: UpstreamRequest,
     hooks: WireHooks,
   ): Promise<WireOutcome> {
-    const { name } = entry.config;
+    try {
+      return await this.#tries(entry, request, hooks);
+    } catch (error) {
+      breaker.gaveUp(placeOf(entry));
+      const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+      return failed("unreachable", "maybe", `The gateway failed: ${detail}`);
+    }
+  }
+
+  async #tries(
+    entry: UpstreamEntry,
+    request: UpstreamRequest,
+    hooks: WireHooks,
+  ): Promise<WireOutcome> {
+    const place = placeOf(entry);
     for (let tries = 1; ; tries++) {
-      if (!breaker.admits(name, Date.now())) {
+      if (!breaker.admits(place, Date.now())) {
         return failed(
           "unreachable",
           "no",
@@ -90,7 +109,7 @@ export class UpstreamLinks {
         );
       }
       const outcome = await this.#once(entry, request, hooks);
-      this.#note(name, outcome);
+      note(place, outcome);
       if (!mayTryAgain(outcome) || tries === MOST_TRIES || hooks.signal?.aborted) return outcome;
       await pause(RETRY_MS * 2 ** (tries - 1) * (1 + Math.random()), hooks.signal);
     }
@@ -128,6 +147,18 @@ export class UpstreamLinks {
       const ms = Math.min(WATCH_RETRY_MS * 2 ** Math.min(tries - 1, 10), MAX_WATCH_RETRY_MS);
       await pause(ms * (1 + Math.random()), hooks.signal);
     }
+  }
+
+  /** Sends a notification to every upstream session that is open. Best effort. */
+  async tell(entryOf: (upstream: string) => UpstreamEntry | null, method: string): Promise<void> {
+    await Promise.allSettled(
+      (this.#shelf?.all() ?? []).map(async ({ upstream, session }) => {
+        const entry = entryOf(upstream);
+        if (entry === null) return;
+        const hooks = { timeoutMs: entry.config.timeout_ms };
+        await wire2025.notify(this.#target(entry), session, method, undefined, hooks);
+      }),
+    );
   }
 
   /** Says goodbye to every upstream session. Best effort. */
@@ -186,16 +217,18 @@ export class UpstreamLinks {
     const key = sessionKey(entry, request.capabilities);
     const opened = await this.#session(entry, key, request.capabilities, hooks);
     if (!opened.ok) return opened.outcome;
+    let { session } = opened;
     try {
-      const outcome = await this.#request2025(entry, key, opened.session, request, hooks);
+      const outcome = await this.#request2025(entry, key, session, request, hooks);
       if (outcome.kind !== "failed" || outcome.failure.reason !== "session_lost") return outcome;
       // The upstream has forgotten the session, and did not run the request: once more, on a new one.
       this.#forget(key);
       const again = await this.#session(entry, key, request.capabilities, hooks);
       if (!again.ok) return again.outcome;
-      return await this.#request2025(entry, key, again.session, request, hooks);
+      session = again.session;
+      return await this.#request2025(entry, key, session, request, hooks);
     } finally {
-      if (this.#shelf === null) void this.#goodbye(entry, opened.session);
+      if (this.#shelf === null) void this.#goodbye(entry, session);
     }
   }
 
@@ -224,9 +257,18 @@ export class UpstreamLinks {
       if (this.#shelf !== null && told.kind === "result") this.#levels.set(key, logLevel);
     }
     const meta = { ...request.meta, ...(progressToken === null ? {} : { progressToken }) };
-    const params =
-      Object.keys(meta).length === 0 ? request.params : { ...request.params, _meta: meta };
-    return wire2025.request(target, session, request.method, params, hooks);
+    // This era asks on the stream: it knows neither answers nor states in a request.
+    const { inputResponses: _answers, requestState: _state, ...own } = request.params;
+    const params = Object.keys(meta).length === 0 ? own : { ...own, _meta: meta };
+    const isLogging = logLevel !== null && session.capabilities.logging !== undefined;
+    const leave = isLogging
+      ? await this.#attendance.begin(target, session, hooks, this.#shelf === null)
+      : null;
+    try {
+      return await wire2025.request(target, session, request.method, params, hooks);
+    } finally {
+      leave?.();
+    }
   }
 
   /** The owner's session with an upstream of the 2025 era, initialised if need be; one opening at a time. */
@@ -315,8 +357,8 @@ export class UpstreamLinks {
   /** The era that a refresh found, else one found now: only an answer is remembered. */
   async #eraOf(entry: UpstreamEntry, hooks: WireHooks): Promise<"2025" | "2026" | WireFailure> {
     if (entry.era !== null) return entry.era;
-    const { name } = entry.config;
-    const learnt = learntEras.get(name);
+    const place = placeOf(entry);
+    const learnt = learntEras.get(place);
     if (learnt !== undefined && learnt.until > Date.now()) return learnt.era;
     const target = this.#target(entry);
     const probed = await probeEra(target, {
@@ -328,7 +370,7 @@ export class UpstreamLinks {
     });
     if (probed.era === null) return { ...probed.failure, ran: "no" };
     if (probed.era === "2025") void this.#goodbye(entry, probed.session);
-    learntEras.set(name, { era: probed.era, until: Date.now() + ERA_TTL_MS });
+    learntEras.set(place, { era: probed.era, until: Date.now() + ERA_TTL_MS });
     return probed.era;
   }
 
@@ -341,13 +383,19 @@ export class UpstreamLinks {
     if (session.sessionId === null) return;
     await wire2025.close(this.#target(entry), session);
   }
+}
 
-  #note(name: string, outcome: WireOutcome): void {
-    const reason = outcome.kind === "failed" ? outcome.failure.reason : null;
-    if (reason === "unreachable" || reason === "timeout") breaker.failed(name, Date.now());
-    else if (reason === "cancelled") breaker.gaveUp(name);
-    else breaker.succeeded(name);
-  }
+/** Counts an outcome for the breaker. */
+function note(place: string, outcome: WireOutcome): void {
+  const reason = outcome.kind === "failed" ? outcome.failure.reason : null;
+  if (reason === "unreachable" || reason === "timeout") breaker.failed(place, Date.now());
+  else if (reason === "cancelled") breaker.gaveUp(place);
+  else breaker.succeeded(place);
+}
+
+/** An upstream where it is now: what is known of it elsewhere says nothing of another address. */
+function placeOf({ config: { name, url } }: UpstreamEntry): string {
+  return `${name} ${url}`;
 }
 
 /** What to be told of, in the words of `subscriptions/listen`. */
@@ -364,9 +412,13 @@ const MAX_WATCH_RETRY_MS = 60_000;
 
 type Opened = { ok: true; session: WireSession2025 } | { ok: false; outcome: WireOutcome };
 
-/** One upstream session for each set of capabilities: what was declared at its start holds for its life. */
+/**
+ * One upstream session for each set of capabilities: what was declared at its start holds for its
+ * life. The address is a part of it, for another server knows nothing of the session.
+ */
 function sessionKey(entry: UpstreamEntry, capabilities: JsonObject): string {
-  return `${entry.config.name} ${sha256Hex(canonicalJson(capabilities)).slice(0, 16)}`;
+  const { name, url } = entry.config;
+  return `${name} ${sha256Hex(canonicalJson({ capabilities, url })).slice(0, 16)}`;
 }
 
 function mayTryAgain(outcome: WireOutcome): boolean {

@@ -269,7 +269,7 @@ function itemsOf(page: JsonObject, member: string): JsonObject[] {
 }
 
 function ttlOf({ ttlMs }: JsonObject): number | null {
-  return typeof ttlMs === "number" && ttlMs >= 0 ? ttlMs : null;
+  return typeof ttlMs === "number" && ttlMs >= 0 ? Math.floor(ttlMs) : null;
 }
 
 function failureText({ reason, detail, httpStatus }: WireFailure): string {

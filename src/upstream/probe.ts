@@ -6,11 +6,13 @@
  * that may pass says nothing, and must not be remembered as an era.
  */
 import type { JsonObject } from "../mcp/ijson.ts";
+import { UNSUPPORTED_VERSION } from "../mcp/jsonrpc.ts";
 import { VERSIONS_2026 } from "../mcp/versions.ts";
 import type { WireFailure, WireOutcome, WireSession2025, WireTarget } from "./types.ts";
 import { initialize } from "./wire-2025.ts";
 import { discover } from "./wire-2026.ts";
 import { failure } from "./wire-http.ts";
+import { objectOf } from "./wire-message.ts";
 
 export type ProbeOptions = {
   readonly clientInfo: JsonObject;
@@ -48,7 +50,11 @@ export async function probeEra(target: WireTarget, options: ProbeOptions): Promi
   const { clientInfo, capabilities2025, capabilities2026, timeoutMs, signal } = options;
   const hooks = { timeoutMs, ...(signal === undefined ? {} : { signal }) };
   const asked = { clientInfo, clientCapabilities: capabilities2026 };
-  const discovered = await discover(target, asked, hooks);
+  let discovered = await discover(target, asked, hooks);
+  // It may know the revision and say otherwise, for the moment: it is asked once more (Versioning).
+  if (!discovered.ok && refusesKnownVersion(discovered.outcome)) {
+    discovered = await discover(target, asked, hooks);
+  }
   if (discovered.ok) {
     const { supportedVersions, capabilities, instructions, serverInfo, ttlMs } = discovered;
     const protocolVersion = VERSIONS_2026.findLast((known) => supportedVersions.includes(known));
@@ -66,6 +72,13 @@ export async function probeEra(target: WireTarget, options: ProbeOptions): Promi
   if ("failure" in opened) return { era: null, failure: opened.failure };
   const detail = `The server refuses both server/discover and initialize (${opened.error.code}).`;
   return { era: null, failure: failure("protocol", "no", detail) };
+}
+
+/** Whether an answer refuses the revision and offers one that the gateway knows. */
+function refusesKnownVersion(outcome: WireOutcome): boolean {
+  if (outcome.kind !== "error" || outcome.error.code !== UNSUPPORTED_VERSION) return false;
+  const { supported } = objectOf(outcome.error.data);
+  return Array.isArray(supported) && VERSIONS_2026.some((known) => supported.includes(known));
 }
 
 /** Whether a failed `server/discover` is how a server of the 2025 era takes a method that it does not know. */

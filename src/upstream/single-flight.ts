@@ -42,9 +42,11 @@ export class SingleFlight<T> {
   }
 }
 
-type Joined<T> = { ok: true; value: T } | { ok: false };
+/** What came of work that was waited for, or that it was not done in time. */
+export type Joined<T> = { ok: true; value: T } | { ok: false };
 
-async function withPatience<T>(work: Promise<T>, patienceMs: number): Promise<Joined<T>> {
+/** Waits for work, but no longer than `patienceMs`; the work goes on. */
+export async function withPatience<T>(work: Promise<T>, patienceMs: number): Promise<Joined<T>> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<Joined<T>>((resolve) => {
     timer = setTimeout(() => resolve({ ok: false }), patienceMs);

@@ -91,7 +91,10 @@ export type WireFailure = {
     | "unreachable"
     | "timeout"
     | "unauthorized"
-    /** An HTTP status that says the request was not taken: 4xx other than the ones named here, 429, 503. */
+    /**
+     * An HTTP status that says the request was not taken: 4xx other than the ones named here, 429,
+     * 503; or an address that nothing is sent to.
+     */
     | "refused"
     /** What came is no answer: another content type, no JSON-RPC, a stream that ended without one. */
     | "protocol"

@@ -112,7 +112,7 @@ export async function discover(
     capabilities: objectOf(capabilities),
     instructions: typeof instructions === "string" ? instructions : null,
     serverInfo: objectOf(objectOf(_meta)[SERVER_INFO_META_KEY]),
-    ttlMs: typeof ttlMs === "number" && ttlMs >= 0 ? ttlMs : null,
+    ttlMs: typeof ttlMs === "number" && ttlMs >= 0 ? Math.floor(ttlMs) : null,
   };
 }
 

@@ -43,8 +43,10 @@ export async function send(
       response = await untilAborted(fetching(target, request, headers, signal), signal, discard);
     } catch (error) {
       if (signal.aborted) return failed("cancelled", "maybe", "Given up before an answer came.");
+      const words = quote(wordsOf(error));
+      // Another try would go to the same place.
       const isRefused = error instanceof Error && error.name === "AddressRefused";
-      return failed("unreachable", isRefused ? "no" : "maybe", quote(wordsOf(error)));
+      return isRefused ? failed("refused", "no", words) : failed("unreachable", "maybe", words);
     }
     if (response.status !== 401) return { ok: true, response, quote };
     await discard(response);

@@ -13,7 +13,7 @@ import {
   type PlanStatus,
   parsePlan,
 } from "../policy/plan.ts";
-import type { PlanDetail, PlanSummary } from "./types.ts";
+import type { PlanApproval, PlanDetail, PlanSummary } from "./types.ts";
 
 export type PlanRow = {
   hash: string;
@@ -91,9 +91,15 @@ export function approvedPins(row: PlanRow): ReadonlyMap<string, string> {
   return new Map(row.pins === null ? [] : Object.entries(pinMap.parse(JSON.parse(row.pins))));
 }
 
+/** How a deployment approves: how many operators it takes, and how long their word holds. */
+export type ApprovalRule = { readonly required: number; readonly lifeMs: number };
+
 /**
- * Approves a proposed plan, or renews an approval that has run out or that was
- * given for other definitions of its upstream tools.
+ * Puts down an operator's approval of a plan. With as many of different
+ * operators as the rule asks for, the plan is approved, or its approval renewed
+ * where it has run out or was given for other definitions of its upstream
+ * tools; until then it stays as it is. An approval counts for as long as the
+ * rule says, and only for the pins that it was given for.
  *
  * @param pins of every upstream tool that the plan might name, as they are approved now
  */
@@ -104,7 +110,7 @@ export function approvePlan(
   reason: string | null,
   pins: Pins,
   nowMs: number,
-  approvalMs: number,
+  { required, lifeMs }: ApprovalRule,
 ): Decision<PlanRow> {
   const row = planRow(sql, hash);
   if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
@@ -124,16 +130,59 @@ export function approvePlan(
     );
   }
   sql.exec(
+    `INSERT INTO plan_approvals (hash, by, at, reason, pins) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT (hash, by) DO UPDATE SET
+       at = excluded.at, reason = excluded.reason, pins = excluded.pins`,
+    hash,
+    by,
+    new Date(nowMs).toISOString(),
+    reason,
+    kept,
+  );
+  const approvals = countingApprovals(sql, hash, kept, nowMs - lifeMs);
+  const oldest = approvals.at(-required);
+  if (oldest === undefined) return allow(row);
+  sql.exec(
     `UPDATE plans SET status = 'approved', approved_by = ?, approved_at = ?,
        approval_expires_at = ?, reason = ?, pins = ? WHERE hash = ?`,
     by,
     new Date(nowMs).toISOString(),
-    new Date(Math.min(planEnd, nowMs + approvalMs)).toISOString(),
+    // It holds for as long as the oldest word that it rests on.
+    new Date(Math.min(planEnd, Date.parse(oldest.at) + lifeMs)).toISOString(),
     reason,
     kept,
     hash,
   );
   return allow(planRow(sql, hash) ?? row);
+}
+
+/** Approvals of a plan after a time, for the given pins, oldest first. */
+function countingApprovals(
+  sql: SqlStorage,
+  hash: string,
+  pins: string,
+  afterMs: number,
+): PlanApproval[] {
+  return sql
+    .exec<PlanApproval>(
+      `SELECT by, at, reason FROM plan_approvals
+       WHERE hash = ? AND pins = ? AND at > ? ORDER BY at, by`,
+      hash,
+      pins,
+      new Date(afterMs).toISOString(),
+    )
+    .toArray();
+}
+
+/** The approvals of a plan that hold, whatever pins they were given for, oldest first. */
+function approvalsOf(sql: SqlStorage, hash: string, afterMs: number): PlanApproval[] {
+  return sql
+    .exec<PlanApproval>(
+      "SELECT by, at, reason FROM plan_approvals WHERE hash = ? AND at > ? ORDER BY at, by",
+      hash,
+      new Date(afterMs).toISOString(),
+    )
+    .toArray();
 }
 
 /** Revokes a plan, approved or only proposed. Repeating it changes nothing. */
@@ -175,7 +224,13 @@ export function planSummary(row: PlanRow, nowMs: number): PlanSummary {
   };
 }
 
-export function planDetail(row: PlanRow, workspaceRoot: string, nowMs: number): PlanDetail {
+export function planDetail(
+  sql: SqlStorage,
+  row: PlanRow,
+  workspaceRoot: string,
+  nowMs: number,
+  { lifeMs }: ApprovalRule,
+): PlanDetail {
   return {
     ...planSummary(row, nowMs),
     workspace_root: workspaceRoot,
@@ -185,6 +240,7 @@ export function planDetail(row: PlanRow, workspaceRoot: string, nowMs: number): 
     revoked_by: row.revoked_by,
     revoked_at: row.revoked_at,
     reason: row.reason,
+    approvals: approvalsOf(sql, row.hash, nowMs - lifeMs),
   };
 }
 

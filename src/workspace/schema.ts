@@ -4,6 +4,14 @@
  * read, so that asking for a workspace that holds nothing stores nothing.
  */
 
+/** One row an operator and plan: the last time that the operator approved it, and for which pins. */
+export const APPROVALS_TABLE = `
+  CREATE TABLE IF NOT EXISTS plan_approvals (
+    hash TEXT NOT NULL, by TEXT NOT NULL, at TEXT NOT NULL, reason TEXT, pins TEXT NOT NULL,
+    PRIMARY KEY (hash, by)
+  ) WITHOUT ROWID;
+`;
+
 export const WORKSPACE_TABLES = `
   CREATE TABLE IF NOT EXISTS facts (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -36,6 +44,7 @@ export const WORKSPACE_TABLES = `
     approved_by TEXT, approved_at TEXT, approval_expires_at TEXT,
     revoked_by TEXT, revoked_at TEXT, reason TEXT, pins TEXT
   ) WITHOUT ROWID;
+  ${APPROVALS_TABLE}
 `;
 
 /** Columns that objects made before do not have; they are added as the object wakes. */

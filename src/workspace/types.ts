@@ -94,6 +94,9 @@ export type PlanSummary = {
   expires_at: string | null;
 };
 
+/** One operator's word on a plan. */
+export type PlanApproval = { by: string; at: string; reason: string | null };
+
 /** A plan with all that an operator asks of it; `plan` is its RFC 8785 text. */
 export type PlanDetail = PlanSummary & {
   workspace_root: string;
@@ -103,6 +106,8 @@ export type PlanDetail = PlanSummary & {
   revoked_by: string | null;
   revoked_at: string | null;
   reason: string | null;
+  /** Approvals that count now, oldest first: as many as the deployment asks for make it approved. */
+  approvals: PlanApproval[];
 };
 
 /** One version of a file, as an operator sees its history. */

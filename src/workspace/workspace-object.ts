@@ -21,6 +21,7 @@ import {
   compilePlan,
   decidePlannedCall,
   decideRead,
+  decideUnplannedCall,
   decideUpstreamCall,
 } from "../policy/decide.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
@@ -36,6 +37,7 @@ import {
 } from "./files.ts";
 import { checkIntegrity } from "./integrity.ts";
 import {
+  type ApprovalRule,
   approvalState,
   approvedPins,
   approvePlan,
@@ -51,7 +53,7 @@ import {
   savePlan,
   storedPlan,
 } from "./plans.ts";
-import { ADDED_PLAN_COLUMNS, INLINE_BYTES, WORKSPACE_TABLES } from "./schema.ts";
+import { ADDED_PLAN_COLUMNS, APPROVALS_TABLE, INLINE_BYTES, WORKSPACE_TABLES } from "./schema.ts";
 import {
   type Approval,
   type ChangeInput,
@@ -90,7 +92,10 @@ export class WorkspaceObject extends DurableObject<Env> {
     super(ctx, env);
     this.#exists =
       this.#sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'facts'").toArray().length > 0;
-    if (this.#exists) addPlanColumns(this.#sql);
+    if (this.#exists) {
+      addPlanColumns(this.#sql);
+      this.#sql.exec(APPROVALS_TABLE);
+    }
   }
 
   get #sql(): SqlStorage {
@@ -325,10 +330,15 @@ export class WorkspaceObject extends DurableObject<Env> {
     });
   }
 
+  /** Decides a call of an upstream that needs no plan: a bound plan's `forbidden` holds for it too. */
+  decideUnplanned(call: Omit<UpstreamCall, "pin">): Decision {
+    return decideUnplannedCall(this.#planForReading(call.planHash), call.tool, call.args);
+  }
+
   plan(workspaceRoot: string, hash: string): Decision<PlanDetail> {
     const row = this.#exists ? planRow(this.#sql, hash) : null;
     if (row === null) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
-    return allow(planDetail(row, workspaceRoot, Date.now()));
+    return allow(planDetail(this.#sql, row, workspaceRoot, Date.now(), this.#approvalRule()));
   }
 
   /** A page of plans by hash; `more` when others follow. */
@@ -351,8 +361,9 @@ export class WorkspaceObject extends DurableObject<Env> {
   }
 
   /**
-   * Approves a plan in an operator's name, for `PLAN_APPROVAL_DAYS` or until the
-   * plan ends, and for its upstream tools as `pins` has them.
+   * Puts down an operator's approval, for `PLAN_APPROVAL_DAYS` or until the plan
+   * ends, and for its upstream tools as `pins` has them. The plan is approved
+   * once `PLAN_APPROVALS_REQUIRED` operators have said so.
    */
   approve(
     workspaceRoot: string,
@@ -361,9 +372,9 @@ export class WorkspaceObject extends DurableObject<Env> {
     reason: string | null,
     pins: Pins,
   ): Decision<PlanDetail> {
-    const { planApprovalMs } = requireConfig(this.env);
+    const rule = this.#approvalRule();
     return this.#movePlan(workspaceRoot, hash, (now) =>
-      approvePlan(this.#sql, hash, by, reason, pins, now, planApprovalMs),
+      approvePlan(this.#sql, hash, by, reason, pins, now, rule),
     );
   }
 
@@ -387,7 +398,14 @@ export class WorkspaceObject extends DurableObject<Env> {
     if (!this.#exists) return refuse("PLAN_NOT_FOUND", noSuchPlan(hash));
     const now = Date.now();
     const moved = this.ctx.storage.transactionSync(() => move(now));
-    return moved.ok ? allow(planDetail(moved.value, workspaceRoot, now)) : moved;
+    return moved.ok
+      ? allow(planDetail(this.#sql, moved.value, workspaceRoot, now, this.#approvalRule()))
+      : moved;
+  }
+
+  #approvalRule(): ApprovalRule {
+    const { planApprovalMs, planApprovalsRequired } = requireConfig(this.env);
+    return { required: planApprovalsRequired, lifeMs: planApprovalMs };
   }
 
   // ── checking ────────────────────────────────────────────────────────────

@@ -698,6 +698,14 @@ describe("GET /admin/openapi.json", () => {
       "post /admin/plans/{hash}/revoke",
       "get /admin/files/versions",
       "get /admin/files/content",
+      "get /admin/upstreams",
+      "post /admin/upstreams",
+      "get /admin/upstreams/{name}",
+      "patch /admin/upstreams/{name}",
+      "delete /admin/upstreams/{name}",
+      "post /admin/upstreams/{name}/refresh",
+      "get /admin/upstreams/{name}/tools",
+      "post /admin/upstreams/{name}/tools/{tool}/approve",
     ]) {
       const [method = "", path = ""] = route.split(" ");
       const item: unknown = Reflect.get(Object(paths), path);
@@ -711,7 +719,7 @@ describe("GET /admin/openapi.json", () => {
       expect(inPath.map((parameter) => at(parameter, "name"))).toEqual(named);
       expect(inPath.every((parameter) => at(parameter, "required") === true)).toBe(true);
       expect(Object.keys(Object(at(operation, "responses"))).length).toBeGreaterThan(1);
-      expect(at(operation, "requestBody") !== undefined).toBe(method === "post");
+      expect(at(operation, "requestBody") !== undefined).toBe(/^(?:post|patch)$/.test(method));
     }
   });
 

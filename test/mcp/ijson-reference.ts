@@ -102,9 +102,21 @@ export function judge(text: string): Verdict {
 export function holds(literal: string): boolean {
   const double = Number(literal);
   if (!Number.isFinite(double)) return false;
+  // No BigInt has so many digits; such a literal is zero or far outside of what a double holds.
+  if (Math.abs(exponentOf(literal)) > MAX_EXPONENT) return Number(literal) === 0 && isZero(literal);
   const written = fraction(literal);
   if (isSame(written, fraction(String(double)))) return true;
   return written.over !== 0n && written.top % written.over === 0n && isSame(written, exact(double));
+}
+
+const MAX_EXPONENT = 100_000;
+
+function exponentOf(literal: string): number {
+  return Number(/[eE]([+-]?\d+)$/.exec(literal)?.[1] ?? "0");
+}
+
+function isZero(literal: string): boolean {
+  return /^-?[0.]+(?:[eE]|$)/.test(literal);
 }
 
 type Fraction = { top: bigint; over: bigint };

@@ -174,7 +174,9 @@ describe("paramHeaders", () => {
     expect(paramHeaders(declared, { region: null, nested: [1], on: {} })).toEqual({});
     expect(paramHeaders(declared, { nested: { size: 2 ** 53 } })).toEqual({});
     expect(paramHeaders(declared, { nested: { size: 1.5 } })).toEqual({});
-    expect(paramHeaders([{ name: "A", path: ["constructor", "name"] }], {})).toEqual({});
+    const inherited = [{ name: "A", path: ["constructor"] }];
+    expect(paramHeaders(inherited, {})).toEqual({});
+    expect(paramHeadersMismatch(new Headers(), inherited, {})).toBeNull();
   });
 
   it("is what the server's check accepts, and any other argument is not", () => {

@@ -5,6 +5,7 @@ import {
   compilePlan,
   decidePlannedCall,
   decideRead,
+  decideUpstreamCall,
   describeEffectOutside,
   isForbiddenPath,
   type PlannedCall,
@@ -236,4 +237,52 @@ test("a plan that lint refuses does not compile by accident", () => {
   const bad = { ...SAMPLE_PLAN, scope: { paths: ["src/(a|**)"], tools: ["write_file"] } };
   expect(lintPlan(bad, NOW).ok).toBe(false);
   expect(() => compilePlan(parsePlan(bad))).toThrow("pattern");
+});
+
+describe("a call of an upstream tool", () => {
+  const PIN = "a".repeat(64);
+  const decided = (changes: {
+    pins?: ReadonlyMap<string, string>;
+    pin?: string;
+    tool?: string;
+    args?: CallArgs;
+    state?: PlannedCall["state"];
+  }) =>
+    decideUpstreamCall({
+      plan,
+      state: APPROVED,
+      now: NOW,
+      tool: "github_create_issue",
+      args: { repo: "acme/api", labels: [] },
+      path: null,
+      pin: PIN,
+      pins: new Map([["github_create_issue", PIN]]),
+      ...changes,
+    });
+
+  test("is allowed while the tool is the one that the plan was approved for", () => {
+    expect(decided({})).toEqual({
+      ok: true,
+      value: { approval: { by: "key:k1", at: "2026-06-01T00:00:00Z" } },
+    });
+  });
+
+  test("is refused when the tool is another, or was not there, at the approval", () => {
+    const changed = decided({ pin: "b".repeat(64) });
+    expect([codeOf(changed), messageOf(changed)]).toEqual([
+      "PLAN_NOT_APPROVED",
+      expect.stringContaining("changed since the plan was approved"),
+    ]);
+    expect(codeOf(decided({ pins: new Map() }))).toBe("PLAN_NOT_APPROVED");
+    expect(codeOf(decided({ pins: new Map([["other", PIN]]) }))).toBe("PLAN_NOT_APPROVED");
+  });
+
+  test("is refused for state and scope before its pin is looked at", () => {
+    const none = { pins: new Map() };
+    expect(messageOf(decided({ ...none, state: { ...APPROVED, status: "revoked" } }))).toContain(
+      "revoked",
+    );
+    expect(codeOf(decided({ ...none, args: { repo: "other" } }))).toBe("PLAN_SCOPE_VIOLATION");
+    expect(codeOf(decided({ ...none, tool: "github_delete" }))).toBe("PLAN_SCOPE_VIOLATION");
+  });
 });

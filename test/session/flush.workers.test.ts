@@ -152,6 +152,8 @@ describe("the archive", () => {
       head: records[1]?.hash_chain,
       ended_at: null,
       wrapped_key: expect.stringMatching(/^[A-Za-z0-9+/]+=*$/),
+      erased_at: null,
+      retired_at: null,
     });
     advance(MINUTE);
     await client.must("list_files");

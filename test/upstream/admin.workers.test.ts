@@ -11,7 +11,7 @@ import { captureLogs, useStoppedClock } from "../support/objects.ts";
 import { AWAY, type Fake, fakeConnect, fakes, fakeTool, fakeUpstream } from "./fake-upstream.ts";
 
 useStoppedClock();
-captureLogs();
+const logs = captureLogs();
 
 beforeAll(() => {
   vi.spyOn(wire, "connect").mockImplementation(fakeConnect);
@@ -350,6 +350,7 @@ describe("a refresh", () => {
       ["same", "approved"],
     ]);
     expect(refreshed.approved).toBe(false);
+    expect(logs.some((line) => line.includes('"upstream":"acme","changed":1,"gone":1'))).toBe(true);
     const { body: listed } = await admin("GET", "/upstreams/acme/tools");
     expect(listed).toMatchObject({
       tools: [
@@ -412,6 +413,7 @@ describe("a refresh", () => {
     const { state, definitions } = detailOf(await admin("POST", "/upstreams/acme/refresh"));
     expect(state.available).toBe(false);
     expect(state.failure).toContain("tools");
+    expect(fake.asked.filter((asked) => asked.startsWith("tools/list")).length).toBeLessThan(5);
     expect(definitions.map(({ name, status }) => [name, status])).toEqual([
       ["p", "approved"],
       ["a", "approved"],
@@ -600,6 +602,16 @@ describe("a change of a registration", () => {
     const lost = await admin("PATCH", "/upstreams/acme", { body: { url: "https://x.acme.com/" } });
     expect(lost.body).toMatchObject({ state: { available: false, era: null } });
     expect(detailOf(lost).definitions).toEqual(moved.definitions);
+  });
+
+  test("that turns session_param on looks at the tools' arguments anew", async () => {
+    const inputSchema = { type: "object", properties: { atlas_session: { type: "string" } } };
+    const { body } = offering("acme", { tools: [fakeTool("a", { inputSchema })] });
+    const made = detailOf(await register({ ...body, session_param: false }, "?approve=all"));
+    expect(made.definitions[0]).toMatchObject({ status: "approved" });
+    const patch = { session_param: true };
+    const after = detailOf(await admin("PATCH", "/upstreams/acme", { body: patch }));
+    expect(after.definitions[0]).toMatchObject({ status: "gone" });
   });
 
   test("is refused for a field that does not fit, and of an upstream that is not there", async () => {

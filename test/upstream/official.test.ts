@@ -5,7 +5,7 @@ import type { WireHooks, WireSession2025 } from "../../src/upstream/types.ts";
 import * as wire2025 from "../../src/upstream/wire-2025.ts";
 import * as wire2026 from "../../src/upstream/wire-2026.ts";
 import { officialServer1, officialServer2 } from "./official-servers.ts";
-import { faultyServer, targetOf } from "./support.ts";
+import { type Exchange, faultyServer, targetOf } from "./support.ts";
 
 const HOOKS: WireHooks = { timeoutMs: 5_000 };
 const IDENTITY = { clientInfo: { name: "gate", version: "1" }, capabilities: { elicitation: {} } };
@@ -352,6 +352,21 @@ describe("probeEra", () => {
       const probed = await probeEra(targetOf(server.url), PROBE);
       expect(probed, status).toMatchObject({ era: null, failure: { reason } });
       expect(server.seen.every(({ body }) => body.method === "server/discover")).toBe(true);
+      await server.close();
+    }
+    for (const failing of [
+      (e: Exchange) => void e.response.writeHead(200, { "content-type": "text/html" }).end("<p>"),
+      (e: Exchange) => {
+        e.sse()(": open\n\n");
+        e.response.end();
+      },
+    ]) {
+      const server = await faultyServer((e) => {
+        if (e.body.method === "initialize") e.result(initializeResult);
+        else failing(e);
+      });
+      const probed = await probeEra(targetOf(server.url), PROBE);
+      expect(probed).toMatchObject({ era: null, failure: { reason: "protocol" } });
       await server.close();
     }
     const silent = await faultyServer(() => undefined);

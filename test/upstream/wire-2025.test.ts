@@ -242,7 +242,7 @@ describe("a connection", () => {
         throw Object.assign(new Error("private address"), { name: "AddressRefused" });
       },
     });
-    expect(failureOf(await request(refusing, SESSION, "a", {}, HOOKS))).toBe("unreachable/no");
+    expect(failureOf(await request(refusing, SESSION, "a", {}, HOOKS))).toBe("refused/no");
     const locked = targetOf(url, { authorize: () => Promise.reject(new Error("s3cret")) });
     const outcome = await request(locked, SESSION, "a", {}, HOOKS);
     expect(failureOf(outcome)).toBe("unauthorized/no");
@@ -511,6 +511,26 @@ describe("a request of the upstream", () => {
     );
     expect(outcome.kind).toBe("result");
     expect(isTold).toBe(true);
+    expect(seen).toHaveLength(1);
+  });
+
+  it("that is overtaken by the answer is not answered any more, and its answerer is told", async () => {
+    const { url, seen } = await serve((e) => {
+      const write = e.sse();
+      write(event(elicitation));
+      write(event(answer(e)));
+    });
+    let told: AbortSignal | undefined;
+    const hooks: WireHooks = {
+      ...HOOKS,
+      onRequest: (_, signal) => {
+        told = signal;
+        return new Promise(() => undefined);
+      },
+    };
+    const outcome = await request(targetOf(url), SESSION, "tools/call", {}, hooks);
+    expect(outcome.kind).toBe("result");
+    expect(told?.aborted).toBe(true);
     expect(seen).toHaveLength(1);
   });
 });

@@ -125,6 +125,14 @@ describe("readSse", () => {
     expect(await all(`data: ${"x".repeat(MAX - 6)}\n\n`.repeat(5))).toHaveLength(5);
   });
 
+  it("counts what an event has and what it is about to have as one", async () => {
+    const half = `data: ${"x".repeat(600)}`;
+    const stream = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(new TextEncoder().encode(`${half}\n${half}`)),
+    });
+    await expect(readSse(stream, MAX).next()).rejects.toMatchObject({ reason: "too_large" });
+  });
+
   it("does not count comments: a server may ping for hours", async () => {
     expect(await all(`${": ping\n".repeat(MAX)}data: x\n\n`, [1, 50, 900])).toEqual([
       event({ data: "x" }),

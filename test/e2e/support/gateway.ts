@@ -109,6 +109,8 @@ export type GatewayOptions = {
   /** Kept when it is given; made and removed again when it is not. */
   readonly stateDir?: string;
   readonly vars?: Readonly<Record<string, string>>;
+  /** Further flags of `npm start`. */
+  readonly flags?: readonly string[];
 };
 
 export class Gateway {
@@ -129,6 +131,7 @@ export class Gateway {
         "--var",
         `${name}:${value}`,
       ]),
+      ...(options.flags ?? []),
     ];
     this.#command = new StartCommand(this.#flags);
   }

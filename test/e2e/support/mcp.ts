@@ -126,14 +126,18 @@ export function postMcp(url: string, body: unknown, call: RawCall = {}): Promise
   });
 }
 
-export function initializeMessage(protocolVersion = "2025-11-25", id: string | number = 1) {
+export function initializeMessage(
+  protocolVersion = "2025-11-25",
+  id: string | number = 1,
+  capabilities: object = {},
+) {
   return {
     jsonrpc: "2.0",
     id,
     method: "initialize",
     params: {
       protocolVersion,
-      capabilities: {},
+      capabilities,
       clientInfo: { name: "e2e raw", version: "1.0.0" },
     },
   };
@@ -158,8 +162,13 @@ export class RawSession {
     this.version = version;
   }
 
-  static async open(url: string, key: string, version = "2025-11-25"): Promise<RawSession> {
-    const answer = await postMcp(url, initializeMessage(version), { key });
+  static async open(
+    url: string,
+    key: string,
+    version = "2025-11-25",
+    capabilities: object = {},
+  ): Promise<RawSession> {
+    const answer = await postMcp(url, initializeMessage(version, 1, capabilities), { key });
     const id = answer.headers["mcp-session-id"];
     if (answer.status !== 200 || typeof id !== "string") {
       throw new Error(`initialize: ${answer.status} ${answer.text}`);

@@ -1,0 +1,145 @@
+/**
+ * @module
+ * The daily work on the archive, in slices that fit a cron run: retention, the
+ * check of what is stored, and the backup of the day before. Each goes on where
+ * it stopped; one that fails is tried again by the next run.
+ */
+import * as z from "zod";
+import type { Config } from "../config.ts";
+import { logEvent } from "../ops/log.ts";
+import { raiseAlarm } from "./alarm.ts";
+import { type Archive, BEFORE_ALL_SESSIONS } from "./archive.ts";
+import { BACKUP_START, backupStateSchema, backupStep } from "./backup.ts";
+import { compareSession } from "./compare.ts";
+import { openArchive } from "./open.ts";
+import { retireSession } from "./retention.ts";
+
+export const DAILY_TASKS = ["retention", "check", "backup"] as const;
+export type DailyTask = (typeof DAILY_TASKS)[number];
+
+const DAY_MS = 86_400_000;
+/** Of one cron run for each task: a scheduled event may take minutes, and shares its isolate. */
+const SLICE_MS = 20_000;
+const SESSIONS_A_STEP = 10;
+
+type Work = {
+  readonly env: Env;
+  readonly config: Config;
+  readonly archive: Archive;
+  /** The UTC day on which the work began. */
+  readonly day: string;
+  readonly now: number;
+};
+
+/** One step from a state, which is JSON text; null when the day's work is done. */
+type Step = (work: Work, state: string | null) => Promise<string | null>;
+
+const STEPS: Readonly<Record<DailyTask, Step>> = { retention, check, backup };
+
+/** Does what is left of the day's work, within its slice of time. Never throws. */
+export async function runDaily(env: Env, config: Config, now: number): Promise<void> {
+  for (const task of DAILY_TASKS) {
+    try {
+      await runTask(env, config, task, now);
+    } catch (error) {
+      logEvent("error", "daily_work_failed", { task, error: String(error) });
+    }
+  }
+}
+
+/** The same for one task; `again` begins anew though the day's work is done. */
+export async function runTask(
+  env: Env,
+  config: Config,
+  task: DailyTask,
+  now: number,
+  again = false,
+): Promise<{ done: boolean }> {
+  const today = new Date(now).toISOString().slice(0, 10);
+  const known = await readProgress(env.ARCHIVE_DB, task);
+  const isDone = known?.state === DONE;
+  if (known?.day === today && isDone && !again) return { done: true };
+  // What an earlier day has begun is ended first: a check that takes two days must not start over.
+  const goesOn = known !== null && !isDone;
+  const work: Work = {
+    env,
+    config,
+    archive: openArchive(env),
+    day: goesOn ? known.day : today,
+    now,
+  };
+  let state = goesOn ? known.state : null;
+  const started = Date.now();
+  do {
+    state = await STEPS[task](work, state);
+    await saveProgress(env.ARCHIVE_DB, task, work.day, state ?? DONE);
+  } while (state !== null && Date.now() - started < SLICE_MS);
+  return { done: state === null };
+}
+
+const DONE = "";
+
+/** An ended session reaches R2 within minutes; one that has not after a day is stuck there, or was removed. */
+const NOT_IN_R2 = { seq: 0, message: "R2 does not hold every record of this ended session" };
+
+async function retention({ env, config, archive, now }: Work, state: string | null) {
+  if (config.retentionMs === null) return null;
+  const rows = await archive.walk({
+    after: state ?? BEFORE_ALL_SESSIONS,
+    endedBefore: new Date(now - config.retentionMs).toISOString(),
+    limit: SESSIONS_A_STEP,
+  });
+  for (const row of rows) {
+    const outcome = await retireSession(env, archive, row, now);
+    logEvent("info", "retention", { session_id: row.session_id, outcome });
+  }
+  return rows.at(-1)?.session_id ?? null;
+}
+
+async function check({ env, archive, now }: Work, state: string | null) {
+  const rows = await archive.walk({ after: state ?? BEFORE_ALL_SESSIONS, limit: SESSIONS_A_STEP });
+  for (const row of rows) {
+    if (row.retired_at !== null) continue;
+    const { problems, inSegments } = await compareSession(archive, env.BUCKET, row);
+    const late = row.ended_at !== null && Date.parse(row.ended_at) < now - DAY_MS;
+    const problem = problems[0] ?? (late && !inSegments ? NOT_IN_R2 : undefined);
+    if (problem === undefined) continue;
+    const { tenant, session_id } = row;
+    await raiseAlarm(env, { found_by: "check", tenant, session_id, ...problem });
+  }
+  return rows.at(-1)?.session_id ?? null;
+}
+
+/** Backs up the day before the one it began on: that one is complete. */
+async function backup({ env, config, archive, day, now }: Work, state: string | null) {
+  const yesterday = new Date(Date.parse(day) - DAY_MS).toISOString().slice(0, 10);
+  const from = state === null ? BACKUP_START : backupStateSchema.parse(JSON.parse(state));
+  const context = { archive, bucket: env.BUCKET, secretsKey: config.secretsKey };
+  const next = await backupStep(context, yesterday, from, now);
+  return next === null ? null : JSON.stringify(next);
+}
+
+const progressSchema = z.object({ day: z.string(), state: z.string() });
+
+async function readProgress(db: D1Database, task: DailyTask) {
+  const row = await db
+    .prepare("SELECT day, state FROM maintenance WHERE task = ?")
+    .bind(task)
+    .first();
+  return row === null ? null : progressSchema.parse(row);
+}
+
+async function saveProgress(
+  db: D1Database,
+  task: DailyTask,
+  day: string,
+  state: string,
+): Promise<void> {
+  await db
+    .prepare(
+      `INSERT INTO maintenance (task, day, state) VALUES (?, ?, ?)
+       ON CONFLICT (task) DO UPDATE SET day = excluded.day, state = excluded.state`,
+    )
+    .bind(task, day, state)
+    .run();
+}
