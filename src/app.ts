@@ -190,14 +190,28 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
   return new HttpRefusal(500, "INTERNAL_ERROR", "The gateway failed to answer this request.");
 }
 
+/** What follows `/admin` in a log line. */
+const ADMIN_PARTS: ReadonlySet<string> = new Set([
+  "archive",
+  "audit",
+  "client-certificates",
+  "connections",
+  "files",
+  "keys",
+  "kill-switches",
+  "legal-holds",
+  "openapi.json",
+  "plans",
+  "sessions",
+  "upstreams",
+  "witnessed-logs",
+]);
+
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  const part =
-    /^\/admin\/(keys|sessions|audit|plans|files|upstreams|kill-switches|openapi\.json)(?:\/|$)/.exec(
-      path,
-    )?.[1];
-  return part === undefined ? "other" : `/admin/${part}`;
+  const [, first, part = ""] = path.split("/");
+  return first === "admin" && ADMIN_PARTS.has(part) ? `/admin/${part}` : "other";
 }
 
 /** The trace id of a W3C `traceparent`, if there is one. */

@@ -7,9 +7,8 @@ import { runDaily } from "./archive/daily.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { readiness } from "./ops/health.ts";
 import { logEvent } from "./ops/log.ts";
-import { announceSince } from "./upstream/announce.ts";
+import { announcing } from "./upstream/announce.ts";
 import { refreshAll } from "./upstream/catalogue.ts";
-import { directoryOf } from "./upstream/directory.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
 export { ListenerObject } from "./hub/listener-object.ts";
@@ -42,9 +41,7 @@ export default {
 
 async function refreshUpstreams(env: Env, config: Config): Promise<void> {
   try {
-    const before = await directoryOf(env);
-    await refreshAll(env, config, Date.now());
-    await announceSince(env, before);
+    await announcing(env, null, () => refreshAll(env, config, Date.now()));
   } catch (error) {
     logEvent("error", "upstreams_unreadable", { error: String(error) });
   }

@@ -12,10 +12,21 @@ import { parseJsonBody, readBody } from "../edge/body.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
+import {
+  backfillArchive,
+  exportDay,
+  exportSessions,
+  importIntoArchive,
+  rebuildArchive,
+  runDailyTask,
+  verifyStored,
+} from "./archive.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { erase } from "./erasure.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { engageKillSwitch, liftKillSwitch, listKillSwitches } from "./kill-switches.ts";
+import { createLegalHold, deleteLegalHold, listLegalHolds } from "./legal-holds.ts";
 import { openApiDocument } from "./openapi.ts";
 import { approvePlan, listPlans, revokePlan, showPlan } from "./plans.ts";
 import type { AdminRoute } from "./route.ts";
@@ -41,6 +52,17 @@ const ROUTES: readonly AdminRoute[] = [
   queryAudit,
   exportSession,
   verifySession,
+  erase,
+  listLegalHolds,
+  createLegalHold,
+  deleteLegalHold,
+  runDailyTask,
+  backfillArchive,
+  rebuildArchive,
+  importIntoArchive,
+  verifyStored,
+  exportSessions,
+  exportDay,
   listPlans,
   showPlan,
   approvePlan,

@@ -12,7 +12,9 @@ import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { builtInToolNames } from "../tools/index.ts";
 import { checkAddress } from "../upstream/address.ts";
-import { announceSince } from "../upstream/announce.ts";
+
+import { announcing } from "../upstream/announce.ts";
+
 import { MAX_ATTEMPTS, namesOf, refreshUpstream } from "../upstream/catalogue.ts";
 import {
   changeBody,
@@ -27,7 +29,7 @@ import {
 } from "../upstream/config.ts";
 import { conflictOf } from "../upstream/conflicts.ts";
 import { wire } from "../upstream/connect.ts";
-import { directoryOf, forgetDirectory } from "../upstream/directory.ts";
+import { forgetDirectory } from "../upstream/directory.ts";
 import { exposedName } from "../upstream/naming.ts";
 import { type Observation, observe } from "../upstream/observe.ts";
 import { difference } from "../upstream/pins.ts";
@@ -442,19 +444,18 @@ async function recorded(
   make: () => Promise<Decision>,
 ): Promise<void> {
   const context = { action, upstream };
-  const before = await directoryOf(call.env);
+  const { name } = upstream;
   const outcome = await recordChange<Decision>(
     call.env,
     call.operator,
     { event: "admin", request_id: call.requestId, args: withoutSecrets(call.sent), context },
-    make,
+    () => announcing(call.env, typeof name === "string" ? name : null, make),
     (decided) =>
       decided.ok
         ? { result: "ok", context }
         : { result: "error", error_code: decided.refusal.code, context },
   );
   unwrap(outcome);
-  await announceSince(call.env, before);
 }
 
 /** What of a registration is in the record of its change beside the call's own body. */

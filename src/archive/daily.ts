@@ -79,6 +79,9 @@ export async function runTask(
 
 const DONE = "";
 
+/** An ended session reaches R2 within minutes; one that has not after a day is stuck there, or was removed. */
+const NOT_IN_R2 = { seq: 0, message: "R2 does not hold every record of this ended session" };
+
 async function retention({ env, config, archive, now }: Work, state: string | null) {
   if (config.retentionMs === null) return null;
   const rows = await archive.walk({
@@ -93,11 +96,13 @@ async function retention({ env, config, archive, now }: Work, state: string | nu
   return rows.at(-1)?.session_id ?? null;
 }
 
-async function check({ env, archive }: Work, state: string | null) {
+async function check({ env, archive, now }: Work, state: string | null) {
   const rows = await archive.walk({ after: state ?? BEFORE_ALL_SESSIONS, limit: SESSIONS_A_STEP });
   for (const row of rows) {
     if (row.retired_at !== null) continue;
-    const [problem] = (await compareSession(archive, env.BUCKET, row)).problems;
+    const { problems, inSegments } = await compareSession(archive, env.BUCKET, row);
+    const late = row.ended_at !== null && Date.parse(row.ended_at) < now - DAY_MS;
+    const problem = problems[0] ?? (late && !inSegments ? NOT_IN_R2 : undefined);
     if (problem === undefined) continue;
     const { tenant, session_id } = row;
     await raiseAlarm(env, { found_by: "check", tenant, session_id, ...problem });

@@ -9,25 +9,48 @@ import { logEvent } from "../ops/log.ts";
 import { refreshUpstream } from "./catalogue.ts";
 import { type Directory, directoryOf, forgetDirectory } from "./directory.ts";
 
-/**
- * Tells the hubs of all tenants that have upstreams, if the directory is not
- * the one it was. Never throws: who listens also compares versions now and then.
- */
-export async function announceSince(env: Env, before: Directory): Promise<void> {
+/** Tells the hubs of some tenants. Best effort: who listens also compares versions now and then. */
+async function announce(env: Env, tenants: Iterable<string>): Promise<void> {
   forgetDirectory();
-  try {
-    const after = await directoryOf(env);
-    const { version } = after;
-    if (version === before.version) return;
-    const tenants = new Set([...tenantsOf(before), ...tenantsOf(after)]);
-    await Promise.all([...tenants].map((tenant) => hubStub(env, tenant).announce(version)));
-  } catch (error) {
-    logEvent("warn", "hub_not_told", { error: String(error) });
+  const { version } = await directoryOf(env);
+  const told = await Promise.allSettled(
+    [...new Set(tenants)].map((tenant) => hubStub(env, tenant).announce(version)),
+  );
+  for (const { status } of told) {
+    if (status === "rejected") logEvent("warn", "hub_not_told", { version });
   }
 }
 
-function tenantsOf(directory: Directory): string[] {
-  return directory.entries().flatMap(({ config }) => config.tenants);
+/**
+ * Does what may change the directory, and tells the hubs of the tenants that an
+ * upstream is there for, or was; of any upstream when none is named. What cannot
+ * be told is found by those who listen.
+ */
+export async function announcing<T>(
+  env: Env,
+  name: string | null,
+  work: () => Promise<T>,
+): Promise<T> {
+  const before = await directoryOrNull(env);
+  const done = await work();
+  forgetDirectory();
+  const after = await directoryOrNull(env);
+  if (before === null || after === null || before.version === after.version) return done;
+  try {
+    await announce(env, [...tenantsOf(before, name), ...tenantsOf(after, name)]);
+  } catch (error) {
+    logEvent("warn", "change_not_announced", { error: String(error) });
+  }
+  return done;
+}
+
+async function directoryOrNull(env: Env): Promise<Directory | null> {
+  try {
+    return await directoryOf(env);
+  } catch (error) {
+    logEvent("warn", "directory_unreadable", { error: String(error) });
+    return null;
+  }
 }
 
 /** Refreshes an upstream, and tells those concerned if that changed anything. Never throws. */
@@ -55,10 +78,13 @@ const refreshing = new Map<string, { again: boolean; done: Promise<void> }>();
 
 async function refreshOnce(env: Env, config: Config, name: string): Promise<void> {
   try {
-    const before = await directoryOf(env);
-    await refreshUpstream(env, config, name, Date.now());
-    await announceSince(env, before);
+    await announcing(env, name, () => refreshUpstream(env, config, name, Date.now()));
   } catch (error) {
     logEvent("error", "refresh_failed", { upstream: name, error: String(error) });
   }
+}
+
+function tenantsOf(directory: Directory, name: string | null): readonly string[] {
+  if (name !== null) return directory.entry(name)?.config.tenants ?? [];
+  return directory.entries().flatMap(({ config }) => config.tenants);
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { SSE_HEADERS, sseEvent } from "../../src/mcp/sse.ts";
+import { SSE_HEADERS, sseComment, sseEvent, ssePlace } from "../../src/mcp/sse.ts";
 
 type Received = { id: string; type: string; data: string; retry: number | null };
 
@@ -77,6 +77,40 @@ describe("an event", () => {
       expect(() => sseEvent({ data: "", retry })).toThrow(TypeError);
     },
   );
+});
+
+describe("a comment and a place", () => {
+  it("are no events, whatever stands around them", () => {
+    const word = fc.string().filter((value) => !/[\r\n\0]/.test(value));
+    fc.assert(
+      fc.property(fc.array(fc.tuple(word, fc.nat(), fc.string())), (all) => {
+        const stream = all
+          .map(
+            ([text, retry, data]) => sseComment(text) + ssePlace(text, retry) + sseEvent({ data }),
+          )
+          .join("");
+        // The standard keeps the place: later events without an id of their own have it.
+        expect(receive(stream)).toEqual(
+          all.map(([id, retry, data]) => ({
+            id,
+            type: "message",
+            data: data.replace(/\r\n|\r/g, "\n"),
+            retry,
+          })),
+        );
+      }),
+    );
+  });
+
+  it("are written byte for byte", () => {
+    expect(sseComment("keep-alive")).toBe(": keep-alive\n\n");
+    expect(ssePlace("3-0", 1000)).toBe("id: 3-0\nretry: 1000\n\n");
+  });
+
+  it.each(["a\nb", "a\rb", "a\0b"])("refuse %j", (value) => {
+    expect(() => sseComment(value)).toThrow(/event's comment/);
+    expect(() => ssePlace(value, 1)).toThrow(/event's id/);
+  });
 });
 
 describe("the headers of a stream", () => {

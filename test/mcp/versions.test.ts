@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { JsonValue } from "../../src/mcp/ijson.ts";
 import {
@@ -47,6 +48,14 @@ describe("the era of a message", () => {
     (version) => expect(eraOf(naming(version))).toEqual({ era: "2026", version }),
   );
 
+  it.each<JsonValue>(["2026-07-27", "2025-11-25", "1900-01-01", 20260728, null, ["2026-07-28"]])(
+    "is 2025 when its _meta names %j",
+    (version) => {
+      expect(eraOf(naming(version))).toEqual({ era: "2025" });
+    },
+  );
+
+  // Only the 2026 era names a revision there: it is for that era to say which ones it knows.
   it.each([
     "2026-7-28",
     "2026-13-01",
@@ -61,22 +70,8 @@ describe("the era of a message", () => {
     "DRAFT-2026-v1",
     "zzzz-zz-zz",
     "",
-  ])("is 2026 when its _meta names %j, which is no revision, to be told so", (version) => {
+  ])("is 2026 when its _meta names %j, which is no date", (version) => {
     expect(eraOf(naming(version))).toEqual({ era: "2026", version });
-  });
-
-  it.each<JsonValue>(["2026-07-27", "2025-11-25", "1900-01-01", 20260728, null, ["2026-07-28"]])(
-    "is 2025 when its _meta names %j",
-    (version) => {
-      expect(eraOf(naming(version))).toEqual({ era: "2025" });
-    },
-  );
-
-  it("is 2026 when the header says so, so that a body which says otherwise is a mismatch", () => {
-    const version = "2025-11-25";
-    expect(eraOf(naming(version), "2026-07-28")).toEqual({ era: "2026", version });
-    expect(eraOf(naming("2026-07-28"), version)).toEqual({ era: "2026", version: "2026-07-28" });
-    expect(eraOf(naming(version), version)).toEqual({ era: "2025" });
   });
 
   it("is 2026 on a leap day", () => {
@@ -98,5 +93,57 @@ describe("the era of a message", () => {
     { method: "initialize", params: { protocolVersion: "2026-07-28" } },
   ])("is 2025 when params._meta names none: %j", (message) => {
     expect(eraOf(message)).toEqual({ era: "2025" });
+  });
+});
+
+describe("the era of a message and its header", () => {
+  const date = fc
+    .date({
+      min: new Date("2020-01-01T00:00:00Z"),
+      max: new Date("2035-12-31T00:00:00Z"),
+      noInvalidDate: true,
+    })
+    .map((day) => day.toISOString().slice(0, 10));
+  const header = fc.oneof(fc.constant(null), date, fc.string());
+  const named = fc.oneof(date, fc.string());
+
+  it("is the body's where the body names a revision, whatever the header says", () => {
+    fc.assert(
+      fc.property(named, header, (version, said) => {
+        const era = eraOf(naming(version), said);
+        expect(era).toEqual(eraOf(naming(version), null));
+        if (era.era === "2026") expect(era.version).toBe(version);
+      }),
+    );
+  });
+
+  it("of a body that names a date is told by the date alone", () => {
+    fc.assert(
+      fc.property(date, header, (version, said) => {
+        expect(eraOf(naming(version), said).era).toBe(version < "2026-07-28" ? "2025" : "2026");
+      }),
+    );
+  });
+
+  it("is the header's where the body names none", () => {
+    fc.assert(
+      fc.property(date, (said) => {
+        const era = eraOf({ jsonrpc: "2.0", id: 1, method: "tools/list" }, said);
+        expect(era).toEqual(
+          said >= "2026-07-28" ? { era: "2026", version: null } : { era: "2025" },
+        );
+      }),
+    );
+  });
+
+  it("is found in any JSON at all, and 2025 where nothing names a later one", () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ depthSize: "medium" }), (value) => {
+        const message: JsonValue = JSON.parse(JSON.stringify(value));
+        expect(eraOf(message)).toEqual({ era: "2025" });
+        expect(eraOf(message, "2025-11-25")).toEqual({ era: "2025" });
+        expect(eraOf(message, "2026-07-28")).toEqual({ era: "2026", version: null });
+      }),
+    );
   });
 });

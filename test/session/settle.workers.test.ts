@@ -333,7 +333,7 @@ describe("while the Workspace cannot be asked", () => {
       const refused = await client.call("list_files");
       expect([refused.status, refused.code]).toEqual([503, "OVERLOADED"]);
       expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
-      expect(JSON.parse(refused.text)).toMatchObject({ id: 1, error: { code: -31503 } });
+      expect(JSON.parse(refused.text)).toMatchObject({ error: { code: -31503 } });
       expect(refused.text).not.toContain("away");
       expect(await storedRecords(client.id)).toHaveLength(3);
     }

@@ -5,6 +5,7 @@
 import { runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { afterEach, describe, expect, test } from "vitest";
+import { NO_SWITCHES } from "../../src/policy/kill-switch.ts";
 import { partsOf, Streams } from "../../src/session/streams.ts";
 import { BASE, Client, mintKey } from "../support/gateway.ts";
 import { captureLogs, crash, evict, inSession, session } from "../support/objects.ts";
@@ -117,7 +118,15 @@ async function take(
     upstreams: null,
   };
   const response = await session(client.id).fetch("https://session/stream", {
-    headers: { upgrade: "websocket", "x-stream-request": JSON.stringify({ principal, wish }) },
+    headers: {
+      upgrade: "websocket",
+      "x-stream-request": JSON.stringify({
+        principal,
+        wish,
+        requestId: "a-request",
+        switches: NO_SWITCHES,
+      }),
+    },
   });
   if (response.webSocket === null) throw new Error(`No socket: ${response.status}`);
   const reader = new Reader(response.webSocket, isEager);
