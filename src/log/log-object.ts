@@ -43,10 +43,14 @@ const MAX_REPLAY_MS = 5 * 60_000;
 /** Any time: what is offered is checked before its time is known. */
 const SOME_TIME = "1970-01-01T00:00:00.000Z";
 
+/** What came of leaves: each is under a published checkpoint, or refused; or none of them could be taken now. */
+export type Submitted =
+  | { readonly ok: true; readonly outcomes: readonly Outcome[] }
+  | { readonly ok: false; readonly message: string };
+
 type Waiting = {
   readonly leaves: readonly OfferedLeaf[];
-  readonly resolve: (outcomes: Outcome[]) => void;
-  readonly reject: (error: unknown) => void;
+  readonly done: (submitted: Submitted) => void;
 };
 
 export type WitnessStatus = {
@@ -96,15 +100,15 @@ export class LogObject extends DurableObject<Env> {
   // ── leaves ──────────────────────────────────────────────────────────────
 
   /** Takes a session's leaves, in its order; answered once they are under a published checkpoint. */
-  submit(leaves: readonly OfferedLeaf[]): Promise<Outcome[]> {
+  submit(leaves: readonly OfferedLeaf[]): Promise<Submitted> {
     // One that is no leaf must not take the batch of others with it.
     for (const leaf of leaves) leafSchema.parse({ ...leaf, timestamp: SOME_TIME, v: 1 });
     const waiting = this.#waiting.reduce((sum, entry) => sum + entry.leaves.length, 0);
     if (waiting + leaves.length > MAX_WAITING_LEAVES) {
-      return Promise.reject(new Error("the log has too many leaves waiting"));
+      return Promise.resolve({ ok: false, message: "the log has too many leaves waiting" });
     }
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ leaves, resolve, reject });
+    return new Promise((done) => {
+      this.#waiting.push({ leaves, done });
       this.#running ??= this.#run().finally(() => {
         this.#running = null;
       });
@@ -134,13 +138,14 @@ export class LogObject extends DurableObject<Env> {
       const outcomes = await writer.commit(leaves, Date.now());
       if (writer.size > before) this.#published();
       let at = 0;
-      for (const { leaves: own, resolve } of batch) {
-        resolve(outcomes.slice(at, at + own.length));
+      for (const { leaves: own, done } of batch) {
+        done({ ok: true, outcomes: outcomes.slice(at, at + own.length) });
         at += own.length;
       }
     } catch (error) {
       if (error !== this.#refused?.error) await this.#failed(error);
-      for (const { reject } of batch) reject(error);
+      // In words, not as an error: one that crosses to another object is logged as uncaught on the way.
+      for (const { done } of batch) done({ ok: false, message: String(error) });
     }
   }
 

@@ -10,6 +10,7 @@ import { genesis } from "../audit/chain.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
 import { archiveToD1 } from "../audit/sinks/d1.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
+import type { Submitted } from "../log/log-object.ts";
 import type { OfferedLeaf } from "../log/sequence.ts";
 import { logStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
@@ -107,9 +108,10 @@ export async function flushLog(context: FlushContext): Promise<void> {
     const leaves = leavesAfter(context, cursor);
     const last = leaves.at(-1);
     if (last === undefined) return null;
-    const outcomes = await within(LOG_TIMEOUT_MS, logStub(env).submit(leaves));
+    const submitted = await within(LOG_TIMEOUT_MS, submit(env, leaves));
+    if (!submitted.ok) throw new Error(submitted.message);
     for (const [i, { seq }] of leaves.entries()) {
-      if (outcomes[i] === "conflict") raiseConflict(context, "log", seq);
+      if (submitted.outcomes[i] === "conflict") raiseConflict(context, "log", seq);
     }
     store.saveSink("log", { cursor: last.seq, failures: 0, pendingLast: null });
     return null;
@@ -128,6 +130,10 @@ function leavesAfter({ store, status }: FlushContext, cursor: number): OfferedLe
     ...(cursor === 0 ? leaf("open", 1) : []),
     ...(archived > 1 ? leaf(isLast ? "close" : "head", archived) : []),
   ];
+}
+
+async function submit(env: Env, leaves: readonly OfferedLeaf[]): Promise<Submitted> {
+  return logStub(env).submit(leaves);
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
