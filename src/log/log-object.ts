@@ -102,7 +102,10 @@ export class LogObject extends DurableObject<Env> {
   /** Takes a session's leaves, in its order; answered once they are under a published checkpoint. */
   submit(leaves: readonly OfferedLeaf[]): Promise<Submitted> {
     // One that is no leaf must not take the batch of others with it.
-    for (const leaf of leaves) leafSchema.parse({ ...leaf, timestamp: SOME_TIME, v: 1 });
+    const timed = leaves.map((leaf) => ({ ...leaf, timestamp: SOME_TIME, v: 1 }));
+    if (!timed.every((leaf) => leafSchema.safeParse(leaf).success)) {
+      return Promise.resolve({ ok: false, message: "what was offered is no leaf" });
+    }
     const waiting = this.#waiting.reduce((sum, entry) => sum + entry.leaves.length, 0);
     if (waiting + leaves.length > MAX_WAITING_LEAVES) {
       return Promise.resolve({ ok: false, message: "the log has too many leaves waiting" });
