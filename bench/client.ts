@@ -16,9 +16,16 @@ export const FILE = {
   content: "A line of some source file.....\n".repeat(32),
 };
 
+const receiptSchema = z.object({ seq: z.int(), hash_chain: z.string() });
+export type Receipt = z.infer<typeof receiptSchema>;
+
 const answerSchema = z.object({
   result: z
-    .object({ isError: z.literal(true).optional(), structuredContent: z.unknown() })
+    .object({
+      isError: z.literal(true).optional(),
+      structuredContent: z.unknown(),
+      _meta: z.object({ "dev.atlas-gate/receipt": receiptSchema }),
+    })
     .optional(),
 });
 const keySchema = z.object({ key: z.string() });
@@ -66,6 +73,12 @@ export class GatewayClient {
     });
     if (isNew) await this.#call(this.#executor, id, "write_file", FILE);
     return { id, root };
+  }
+
+  /** Makes a small call and answers with its receipt. */
+  async receipt(session: Session): Promise<Receipt> {
+    const result = await this.#result(this.#executor, session.id, "list_files", {});
+    return result._meta["dev.atlas-gate/receipt"];
   }
 
   /** A lane that repeats one request. */
@@ -145,6 +158,10 @@ export class GatewayClient {
   }
 
   async #call(key: string, session: string, name: string, args: object): Promise<unknown> {
+    return (await this.#result(key, session, name, args)).structuredContent;
+  }
+
+  async #result(key: string, session: string, name: string, args: object) {
     const body = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name, arguments: args } };
     const headers = { "mcp-session-id": session, "mcp-protocol-version": PROTOCOL_VERSION };
     const answer = await postJson(this.url, "/mcp", key, body, headers);
@@ -152,7 +169,7 @@ export class GatewayClient {
     if (result === undefined || result.isError === true) {
       throw new Error(`${name} failed:\n${JSON.stringify(answer)}`);
     }
-    return result.structuredContent;
+    return result;
   }
 }
 

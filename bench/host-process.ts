@@ -77,6 +77,7 @@ function workerOf(plan: HostPlan, contents: string): V4WorkerOptions {
   if (plan.kind === "gateway") {
     return { ...configured, ...common, bindings: { ...configured.bindings, ...plan.secrets } };
   }
+  if (plan.kind === "log") return { ...configured, ...common };
   const { compatibilityDate = "", compatibilityFlags = [] } = configured;
   return {
     ...common,

@@ -23,6 +23,8 @@ export type HostPlan = {
   readonly config: string;
 } & (
   | { readonly kind: "floor" }
+  /** Everything as `config` describes it. */
+  | { readonly kind: "log" }
   | {
       readonly kind: "gateway";
       readonly migrationsDir: string;

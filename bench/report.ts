@@ -3,8 +3,10 @@
  * Turns what was measured into numbers, and numbers into the table.
  */
 import { arch, cpus, platform } from "node:os";
+import { ANCHORING_LIMIT_MS, type Anchoring } from "./anchoring.ts";
 import { type CaseName, isTargeted, type Transport } from "./cases.ts";
 import type { FederationRow } from "./federation.ts";
+import type { LogGrowth } from "./log-growth.ts";
 import type { LongSession } from "./long-session.ts";
 import type { Measured, Slice } from "./measure.ts";
 import { median, type Spread, spread } from "./stats.ts";
@@ -36,6 +38,8 @@ export type Results = {
   readonly long_session: LongSession;
   readonly twelve_clients: TwelveClients;
   readonly federation: readonly FederationRow[];
+  readonly anchoring: Anchoring;
+  readonly log_growth: LogGrowth;
 };
 
 /** What the ratios have to be, with 16 clients on 16 sessions. */
@@ -122,6 +126,8 @@ export function textOf(results: Results): string {
       (results.quick ? " (--quick: the full run goes to 20,000 calls.)" : ""),
     `Twelve clients at once, mixed calls: ${whole(twelve.callsPerSecond)} calls/s, p50 ${fixed(twelve.p50, 1)} ms, p99 ${fixed(twelve.p99, 1)} ms ` +
       `(${twelve.p99 < LATENCY_TARGET_MS ? "within" : "NOT within"} ${LATENCY_TARGET_MS} ms), max ${fixed(twelve.max, 1)} ms.`,
+    anchoringLine(results.anchoring),
+    growthLine(results.log_growth),
     "",
     "A call of an upstream, directly and through the gateway (open gate, intent and result recorded):",
     table(FEDERATION_HEADER, results.federation.map(federationCells)),
@@ -153,6 +159,23 @@ function federationCells(row: FederationRow): string[] {
     fixed(row.through_p99_ms),
     spreadText(row.added_ms),
   ];
+}
+
+function anchoringLine({ p50_ms, max_ms }: Anchoring): string {
+  const verdict = max_ms <= ANCHORING_LIMIT_MS ? "within" : "NOT within";
+  return (
+    `Anchoring, from a call's answer to its head under a published checkpoint: p50 ${whole(p50_ms)} ms, max ${whole(max_ms)} ms ` +
+    `(${verdict} ${whole(ANCHORING_LIMIT_MS)} ms: twice the flush interval and 2 s).`
+  );
+}
+
+export function growthLine(growth: LogGrowth): string {
+  const { leaves, early_ms, late_ms, proof_p50_ms, proof_max_ms, held_bytes } = growth;
+  return (
+    `A log of ${whole(leaves)} leaves: a commit of 2,048 took ${fixed(early_ms, 1)} ms at the beginning and ${fixed(late_ms, 1)} ms at the end ` +
+    `(${fixed(late_ms / early_ms)} of it); a proof p50 ${fixed(proof_p50_ms, 1)} ms, max ${fixed(proof_max_ms, 1)} ms; ` +
+    `of the tree its object holds ${whole(held_bytes / 1024)} KiB.`
+  );
 }
 
 function targetLine(rows: readonly Row[], target: (typeof TARGETS)[number]): string {

@@ -10,16 +10,18 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT, runWrangler } from "../src/cli/wrangler.ts";
+import { measureAnchoring } from "./anchoring.ts";
 import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts";
 import { GatewayClient, type Session } from "./client.ts";
 import { measureFederation } from "./federation.ts";
 import { type Host, startHost } from "./host.ts";
+import { type LogGrowth, measureLogGrowth } from "./log-growth.ts";
 import { measureLongSession } from "./long-session.ts";
 import { fasterTransport, measureAll, type Pace } from "./measure.ts";
-import { machine, type Results, rowsOf, textOf } from "./report.ts";
+import { growthLine, machine, type Results, rowsOf, textOf } from "./report.ts";
 import { measureTwelveClients } from "./twelve-clients.ts";
 
-const USAGE = "npm run bench -- [--quick] [--json FILE]";
+const USAGE = "npm run bench -- [log] [--quick] [--json FILE]";
 /** Sessions that are opened at the same time. */
 const OPENING = 8;
 
@@ -28,6 +30,7 @@ type Plan = Pace & {
   readonly longCalls: number;
   readonly twelveMs: number;
   readonly federation: { readonly rounds: number; readonly sliceMs: number };
+  readonly logLeaves: number;
 };
 
 /** The setting that the targets are for is measured most often. */
@@ -38,6 +41,7 @@ const FULL: Plan = {
   longCalls: 20_000,
   twelveMs: 10_000,
   federation: { rounds: 10, sliceMs: 500 },
+  logLeaves: 1_000_000,
 };
 const QUICK: Plan = {
   sliceMs: 200,
@@ -46,26 +50,42 @@ const QUICK: Plan = {
   longCalls: 3_000,
   twelveMs: 2_500,
   federation: { rounds: 4, sliceMs: 200 },
+  logLeaves: 40_000,
 };
 
-type Options = { readonly quick: boolean; readonly json: string | null };
+type Options = {
+  readonly quick: boolean;
+  readonly json: string | null;
+  /** The transparency log alone. */
+  readonly logOnly: boolean;
+};
 
 function readOptions(): Options {
   try {
-    const { values } = parseArgs({
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
       options: { quick: { type: "boolean", default: false }, json: { type: "string" } },
     });
-    return { quick: values.quick, json: values.json ?? null };
+    const logOnly = positionals[0] === "log";
+    if (positionals.length > (logOnly ? 1 : 0)) throw new Error("There is no such part.");
+    return { quick: values.quick, json: values.json ?? null, logOnly };
   } catch (error) {
     throw new Error(`${error instanceof Error ? error.message : error} Usage: ${USAGE}`);
   }
 }
 
-async function bench({ quick, json }: Options, signal: AbortSignal): Promise<void> {
+async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Promise<void> {
   const plan = quick ? QUICK : FULL;
   const dir = await temporaryFolder();
   const hosts: Host[] = [];
   try {
+    if (logOnly) {
+      say(`Growing a log to ${plan.logLeaves} leaves.`);
+      const growth = await growLog(dir, plan.logLeaves, hosts, signal);
+      console.log(growthLine(growth));
+      if (json !== null) await writeFile(json, `${JSON.stringify(growth, null, 2)}\n`);
+      return;
+    }
     say("Building the Worker and starting its hosts.");
     const outDir = join(dir, "bundle");
     await runWrangler(["deploy", "--dry-run", "--outdir", outDir], dir);
@@ -120,6 +140,11 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
     say("An upstream, directly and through the gateway.");
     const federation = await measureFederation(client, plan.federation, signal);
 
+    say("Calls until they are anchored.");
+    const anchoring = await measureAnchoring(client, signal);
+    say(`Growing a log to ${plan.logLeaves} leaves.`);
+    const logGrowth = await growLog(dir, plan.logLeaves, hosts, signal);
+
     const results: Results = {
       host: hostLine(),
       machine: machine(),
@@ -129,6 +154,8 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
       long_session: longSession,
       twelve_clients: twelveClients,
       federation,
+      anchoring,
+      log_growth: logGrowth,
     };
     console.log(textOf(results));
     if (json !== null) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`);
@@ -139,6 +166,22 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
     await Promise.all(hosts.map((host) => host.stop()));
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/** In a host of its own, from a bundle of its own. */
+async function growLog(
+  dir: string,
+  leaves: number,
+  hosts: Host[],
+  signal: AbortSignal,
+): Promise<LogGrowth> {
+  const outDir = join(dir, "log-bundle");
+  const config = join(import.meta.dirname, "log-worker.toml");
+  await runWrangler(["deploy", "--dry-run", "--outdir", outDir, "--config", config], dir);
+  const script = join(outDir, "log-worker.js");
+  const host = await startHost({ kind: "log", script, stateDir: join(dir, "log"), config }, signal);
+  hosts.push(host);
+  return measureLogGrowth(host.url, leaves, signal);
 }
 
 /** On the project's own disk: a temporary folder in memory would make every row durable for nothing. */

@@ -42,6 +42,7 @@ import {
   removeUpstream,
   showUpstream,
 } from "./upstreams.ts";
+import { addWitnessedLog, listWitnessedLogs, removeWitnessedLog } from "./witnessed-logs.ts";
 
 const ROUTES: readonly AdminRoute[] = [
   createKey,
@@ -81,6 +82,9 @@ const ROUTES: readonly AdminRoute[] = [
   refresh,
   listDefinitions,
   approveTool,
+  listWitnessedLogs,
+  addWitnessedLog,
+  removeWitnessedLog,
 ];
 
 /** The router below `/admin`. */

@@ -18,7 +18,7 @@ export const SYSTEM: Principal = {
 
 export type ArchiveAlarm = {
   /** Where the difference was found: a sink, or the nightly check. */
-  readonly found_by: "archive" | "segments" | "check";
+  readonly found_by: "archive" | "segments" | "log" | "check";
   readonly tenant: string;
   readonly session_id: string;
   /** The first record concerned; 0 for the session as a whole. */

@@ -7,7 +7,7 @@
 import { heldSession } from "../session/evidence.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { isHeld } from "./holds.ts";
-import { announceRetirement } from "./log-hook.ts";
+import { logRetirement } from "./retirement.ts";
 
 export type ErasureOutcome =
   | { readonly kind: "erased"; readonly session: ArchivedSession }
@@ -27,7 +27,7 @@ export async function eraseSession(
   const { tenant, entries, head } = session;
   if (await isHeld(env.ARCHIVE_DB, tenant, sessionId)) return { kind: "held" };
   await archive.erase(sessionId, new Date(now).toISOString());
-  await announceRetirement(env, {
+  await logRetirement(env, {
     reason: "erasure",
     tenant,
     session_id: sessionId,

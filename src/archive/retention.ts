@@ -10,7 +10,7 @@ import { recordSystem } from "./alarm.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { compareSession } from "./compare.ts";
 import { isHeld } from "./holds.ts";
-import { announceRetirement } from "./log-hook.ts";
+import { logRetirement } from "./retirement.ts";
 
 export type RetentionOutcome =
   | "retired"
@@ -40,7 +40,7 @@ export async function retireSession(
     logEvent("error", "retention_refused", { session_id, first: problems[0]?.message ?? null });
     return "not_in_r2";
   }
-  await announceRetirement(env, { reason: "retention", tenant, session_id, entries, head });
+  await logRetirement(env, { reason: "retention", tenant, session_id, entries, head });
   await recordSystem(env, { action: "archive.retire", tenant, session_id, entries, head });
   await archive.retire(session_id, new Date(now).toISOString());
   return "retired";

@@ -7,6 +7,7 @@ function opened(first: string | null = null) {
     first,
     isCall: false,
     recheck: async () => true,
+    isStopped: null,
     onEnd: () => {
       seen.ends += 1;
     },

@@ -111,6 +111,8 @@ export type GatewayOptions = {
   readonly vars?: Readonly<Record<string, string>>;
   /** Further flags of `npm start`. */
   readonly flags?: readonly string[];
+  /** A free one when it is not given. */
+  readonly port?: number;
 };
 
 export class Gateway {
@@ -138,7 +140,7 @@ export class Gateway {
 
   static async start(options: GatewayOptions = {}): Promise<Gateway> {
     const stateDir = options.stateDir ?? (await temporaryFolder());
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const gateway = new Gateway({ ...options, stateDir, port }, options.stateDir === undefined);
     try {
       await gateway.#becomeReady();
