@@ -5,12 +5,11 @@
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import type { Sha256Hex } from "./hash.ts";
+import type { Sha256, Sha256Hex } from "./hash.ts";
 
 /** SHA-256 (FIPS 180-4), 32 bytes. A string is hashed as UTF-8. */
-export function sha256Bytes(data: string | Uint8Array): Uint8Array {
-  return sha256(typeof data === "string" ? utf8ToBytes(data) : data);
-}
+export const sha256Bytes: Sha256 = (data) =>
+  sha256(typeof data === "string" ? utf8ToBytes(data) : data);
 
 /** Lowercase hex SHA-256. A string is hashed as UTF-8. */
 export const sha256Hex: Sha256Hex = (data) => bytesToHex(sha256Bytes(data));

@@ -7,3 +7,6 @@
 
 /** Lowercase hex SHA-256. A string is hashed as UTF-8. */
 export type Sha256Hex = (data: string | Uint8Array) => string;
+
+/** SHA-256, 32 bytes. A string is hashed as UTF-8. */
+export type Sha256 = (data: string | Uint8Array) => Uint8Array;
