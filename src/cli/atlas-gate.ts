@@ -1,0 +1,47 @@
+/**
+ * @module
+ * `atlas-gate`, the package's command: one line a subcommand, each loaded only
+ * when it is called.
+ */
+import { type Command, type ExitCode, UsageError } from "./command.ts";
+
+type Entry = { readonly usage: string; readonly load: () => Promise<Command> };
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  verify: {
+    usage:
+      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--json]",
+    load: async () => (await import("./commands/verify.ts")).verifyCommand,
+  },
+  log: {
+    usage: "log audit URL|DIR [--vkey V]... [--since CHECKPOINT] [--state FILE] [--json]",
+    load: async () => (await import("./commands/log.ts")).logCommand,
+  },
+};
+
+const USAGE = [
+  "Usage: atlas-gate COMMAND",
+  ...Object.values(COMMANDS).map(({ usage }) => `  atlas-gate ${usage}`),
+].join("\n");
+
+async function main([name = "", ...args]: readonly string[]): Promise<ExitCode> {
+  if (name === "--help" || name === "-h" || name === "help") {
+    console.log(USAGE);
+    return 0;
+  }
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (entry === undefined) throw new UsageError(USAGE);
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(`Usage: atlas-gate ${entry.usage}`);
+    return 0;
+  }
+  return (await entry.load()).run(args);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  // Never 1, which would say that something was checked and found false.
+  process.exitCode = 2;
+  console.error(error instanceof UsageError ? error.message : error);
+}
