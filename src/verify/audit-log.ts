@@ -194,7 +194,11 @@ class Audit {
     if (size !== head.size && old === undefined) return;
     const root = edgeRoot(hash, state.edge);
     if (size === head.size && !equalBytes(root, head.root)) {
-      this.find(size, "ROOT_MISMATCH", "the entries do not have the root that was signed");
+      this.find(
+        size,
+        "ROOT_MISMATCH",
+        "the entries, with those audited before, do not have the root that was signed",
+      );
     }
     if (old !== undefined && !equalBytes(root, old.root)) {
       this.find(size, "FORK", `the first ${size} entries are not those of an older checkpoint`);
