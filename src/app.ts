@@ -12,6 +12,8 @@ import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
 import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
 import { postMcp } from "./edge/mcp-endpoint.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
+import { logCheckpoint, logTile, logVkeys } from "./log/log-routes.ts";
+import { addCheckpoint, witnessVkeys } from "./log/witness-routes.ts";
 import { checkDeployment } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";
 import { type LogFields, logEvent } from "./ops/log.ts";
@@ -75,6 +77,17 @@ export function createApp(): Hono<AppEnv> {
   app.all("/mcp", () => {
     throw methodNotAllowed();
   });
+
+  app.get("/log/checkpoint", async (c) => (await logCheckpoint(c.env)) ?? c.notFound());
+  app.get("/log/vkey", (c) => logVkeys(c.env));
+  app.get("/log/tile/*", async (c) => {
+    const path = c.req.path.slice("/log/".length);
+    return (await logTile(c.env, path)) ?? c.notFound();
+  });
+
+  app.use("/witness/*", fitDeployment);
+  app.post("/witness/add-checkpoint", (c) => addCheckpoint(c.env, c.req.raw));
+  app.get("/witness/vkey", (c) => witnessVkeys(c.get("config")));
 
   app.use("/admin/*", fitDeployment);
   app.route("/admin", adminApp());
@@ -172,9 +185,14 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  const part = /^\/admin\/(keys|sessions|audit|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
+  const open = /^\/(?:log\/(?:checkpoint|vkey|tile)|witness\/(?:add-checkpoint|vkey))(?=\/|$)/.exec(
     path,
-  )?.[1];
+  );
+  if (open !== null) return open[0];
+  const part =
+    /^\/admin\/(keys|sessions|audit|plans|files|upstreams|witnessed-logs|openapi\.json)(?:\/|$)/.exec(
+      path,
+    )?.[1];
   return part === undefined ? "other" : `/admin/${part}`;
 }
 

@@ -6,6 +6,13 @@
  */
 import * as z from "zod";
 import { hmacSha256 } from "./audit/hash-node.ts";
+import { isKeyName } from "./log/note.ts";
+import {
+  MAX_WITNESSES,
+  parseWitnesses,
+  type WitnessConfig,
+  witnessConfig,
+} from "./log/witness-config.ts";
 import { logEvent } from "./ops/log.ts";
 
 const SECRET_BYTES = 32;
@@ -68,6 +75,18 @@ const origins = z.string().transform((text, context) => {
   return list;
 });
 
+const logOrigin = z
+  .string()
+  .max(256, "must have at most 256 characters")
+  .refine(isKeyName, "must be a name such as gate.example.com/log, without spaces and plus signs");
+
+const witnesses = z.string().transform((text, context) => {
+  const parsed = parseWitnesses(text);
+  if (parsed.ok) return parsed.witnesses;
+  context.addIssue({ code: "custom", message: parsed.message });
+  return z.NEVER;
+});
+
 const DAY_MS = 86_400_000;
 
 /** Features that this version does not have: setting them must not look as if they were on. */
@@ -75,7 +94,6 @@ const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = {
   ALLOWED_IPS: [],
   MCP_TOKEN_ISSUERS: ["[]"],
   REQUIRE_CLIENT_CERT: ["false"],
-  WITNESSES: ["[]"],
   ALERT_WEBHOOKS: ["[]"],
 };
 
@@ -86,7 +104,6 @@ export const UNENFORCED = [
   "RATE_LIMIT_BURST",
   "RATE_LIMIT_PRINCIPAL_PER_MINUTE",
   "RETENTION_DAYS",
-  "LOG_ORIGIN",
 ] as const;
 
 const schema = z.object({
@@ -111,11 +128,15 @@ const schema = z.object({
     .string("is missing: it must be a secret of at least 32 characters")
     .min(32, "must have at least 32 characters"),
   LOG_SIGNING_KEY: secret,
+  LOG_SIGNING_KEY_NEXT: secret.optional(),
+  LOG_ORIGIN: logOrigin.optional(),
+  WITNESSES: witnesses.prefault("[]"),
+  WITNESS_QUORUM: wholeNumber(1, MAX_WITNESSES).optional(),
   SECRETS_KEY: secret,
 });
 
 /** What the rest of the gateway reads: durations in milliseconds, sizes in bytes. */
-export type Config = {
+export type Config = WitnessConfig & {
   readonly publicUrl: URL | null;
   readonly sessionTtlMs: number;
   readonly maxWorkspaceBytes: number;
@@ -128,6 +149,9 @@ export type Config = {
   readonly keyLifetimeDays: number;
   /** Whether upstreams may be on loopback, private or link-local addresses, and on plain http. */
   readonly allowPrivateUpstreams: boolean;
+  readonly logOrigin: string;
+  /** Seeds of the log's signing keys: the current one, and the next one during a rotation. */
+  readonly logSeeds: readonly [Uint8Array, ...Uint8Array[]];
   readonly adminToken: string;
   readonly secretsKey: Uint8Array;
   /** The key under which session ids are minted, derived from `secretsKey`. */
@@ -157,9 +181,17 @@ export function parseConfig(env: object): ConfigResult {
     return { ok: false, message: `${issue?.path.join(".")} ${issue?.message}` };
   }
   const value = parsed.data;
+  const witnessing = witnessConfig(value.WITNESSES, value.WITNESS_QUORUM);
+  if (!witnessing.ok) return { ok: false, message: witnessing.message };
   return {
     ok: true,
     config: {
+      ...witnessing.config,
+      logOrigin: value.LOG_ORIGIN ?? `${value.PUBLIC_URL?.host ?? "localhost"}/log`,
+      logSeeds:
+        value.LOG_SIGNING_KEY_NEXT === undefined
+          ? [value.LOG_SIGNING_KEY]
+          : [value.LOG_SIGNING_KEY, value.LOG_SIGNING_KEY_NEXT],
       publicUrl: value.PUBLIC_URL ?? null,
       sessionTtlMs: value.SESSION_TTL_SECONDS * 1000,
       maxWorkspaceBytes: value.MAX_WORKSPACE_BYTES,

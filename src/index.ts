@@ -12,6 +12,8 @@ import { directoryOf } from "./upstream/directory.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
 export { ListenerObject } from "./hub/listener-object.ts";
+export { LogObject } from "./log/log-object.ts";
+export { WitnessObject } from "./log/witness-object.ts";
 export { SessionObject } from "./session/session-object.ts";
 export { WorkspaceObject } from "./workspace/workspace-object.ts";
 

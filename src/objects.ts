@@ -33,3 +33,17 @@ export function listenerStub(env: Env) {
   const namespace = jurisdiction === null ? env.LISTENER : env.LISTENER.jurisdiction(jurisdiction);
   return namespace.get(namespace.newUniqueId());
 }
+
+/** The Log object, one for the deployment. */
+export function logStub(env: Env) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.LOG : env.LOG.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName("log"));
+}
+
+/** The object that remembers what this gateway, as a witness, has cosigned of a log. Check that it is registered first. */
+export function witnessStub(env: Env, origin: string) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.WITNESS : env.WITNESS.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName(origin));
+}

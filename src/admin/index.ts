@@ -29,6 +29,7 @@ import {
   removeUpstream,
   showUpstream,
 } from "./upstreams.ts";
+import { addWitnessedLog, listWitnessedLogs, removeWitnessedLog } from "./witnessed-logs.ts";
 
 const ROUTES: readonly AdminRoute[] = [
   createKey,
@@ -54,6 +55,9 @@ const ROUTES: readonly AdminRoute[] = [
   refresh,
   listDefinitions,
   approveTool,
+  listWitnessedLogs,
+  addWitnessedLog,
+  removeWitnessedLog,
 ];
 
 /** The router below `/admin`. */

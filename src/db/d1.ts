@@ -169,3 +169,15 @@ export const directoryVersion = sqliteTable("directory_version", {
   id: integer().primaryKey(),
   version: integer().notNull(),
 });
+
+/** Logs whose checkpoints this gateway cosigns. A log that changes its key has two rows for a while. */
+export const witnessedLogs = sqliteTable(
+  "witnessed_logs",
+  {
+    origin: text().notNull(),
+    vkey: text().notNull(),
+    added_at: text().notNull(),
+    added_by: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.origin, table.vkey] })],
+);

@@ -4,6 +4,8 @@
  * every part that a call needs. Neither shows a secret or an address.
  */
 import { loadConfig } from "../config.ts";
+import type { WitnessStatus } from "../log/log-object.ts";
+import { logStub } from "../objects.ts";
 import { VERSION } from "../version.ts";
 import { checkDeployment } from "./deployment.ts";
 
@@ -20,7 +22,8 @@ export function health(now: number) {
   };
 }
 
-export type Check = { ok: boolean; latency_ms: number; message?: string };
+/** `required: false`: calls go on without it, so that it does not make the gateway unready. */
+export type Check = { ok: boolean; latency_ms: number; message?: string; required?: false };
 
 export type Readiness = {
   status: "ready" | "unready";
@@ -50,8 +53,36 @@ export async function readiness(env: Env): Promise<Readiness> {
     }),
   ]);
   Object.assign(checks, { archive, bucket, deployment });
-  const ready = Object.values(checks).every((check) => check.ok);
+  if (loaded.ok && deployment.ok) Object.assign(checks, await logChecks(env));
+  const ready = Object.values(checks).every((check) => check.ok || check.required === false);
   return { status: ready ? "ready" : "unready", checks };
+}
+
+/** The log and its witnesses: records wait for them, calls do not. */
+async function logChecks(env: Env): Promise<Record<string, Check>> {
+  let witnesses: readonly WitnessStatus[] = [];
+  const log = await timed("the log does not answer", async () => {
+    const status = await logStub(env).status();
+    witnesses = status.witnesses;
+    if (status.open) return null;
+    return status.refused === null
+      ? "a store of the log does not answer"
+      : `the log refuses to sign: ${status.refused}`;
+  });
+  const checks: Record<string, Check> = { log: { ...log, required: false } };
+  if (witnesses.length > 0) {
+    const silent = witnesses.flatMap(({ name, ok }) => (ok ? [] : [name]));
+    checks.witnesses =
+      silent.length === 0
+        ? { ok: true, latency_ms: 0, required: false }
+        : {
+            ok: false,
+            latency_ms: 0,
+            message: `no cosignature from ${silent.join(", ")}`,
+            required: false,
+          };
+  }
+  return checks;
 }
 
 async function timed(failure: string, ask: () => Promise<string | null>): Promise<Check> {

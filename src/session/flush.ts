@@ -1,12 +1,18 @@
 /**
  * @module
  * Sends a session's records to the sinks: rows to the archive, sealed segments
- * to R2. Each sink has its own cursor, which moves only when the sink has
+ * to R2, heads of the chain to the transparency log. Each sink has its own cursor, which moves only when the sink has
  * answered; a sink that fails is asked again with growing pauses for as long
  * as it takes, and calls go on meanwhile.
  */
+
+import { genesis } from "../audit/chain.ts";
+import { sha256Hex } from "../audit/hash-node.ts";
 import { archiveToD1 } from "../audit/sinks/d1.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
+import type { Submitted } from "../log/log-object.ts";
+import type { OfferedLeaf } from "../log/sequence.ts";
+import { logStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { recordTimestamp } from "./ledger.ts";
 import type { Schedule } from "./schedule.ts";
@@ -20,6 +26,8 @@ const SEGMENT_RECORDS = 5_000;
 export const SEGMENT_BYTES = 1024 * 1024;
 export const SEGMENT_INTERVAL_MS = 15 * 60_000;
 const MAX_BACKOFF_MS = 5 * 60_000;
+/** Longest wait for the log, which commits once a second: the archive and the segments must not wait behind it. */
+const LOG_TIMEOUT_MS = 15_000;
 /** Batches of one alarm before it yields: an alarm has a time limit, a backlog has none. */
 const BATCHES_AN_ALARM = 40;
 
@@ -89,6 +97,57 @@ export async function flushSegments(context: FlushContext): Promise<void> {
   });
 }
 
+/**
+ * Has the heads that the archive holds anchored in the log: the first record, the
+ * newest, and the last of an ended session as such. Never throws.
+ */
+export async function flushLog(context: FlushContext): Promise<void> {
+  const { env, store } = context;
+  await guarded(context, "log", async () => {
+    const { cursor } = store.sink("log");
+    const leaves = leavesAfter(context, cursor);
+    const last = leaves.at(-1);
+    if (last === undefined) return null;
+    const submitted = await within(LOG_TIMEOUT_MS, submit(env, leaves));
+    if (!submitted.ok) throw new Error(submitted.message);
+    for (const [i, { seq }] of leaves.entries()) {
+      if (submitted.outcomes[i] === "conflict") raiseConflict(context, "log", seq);
+    }
+    store.saveSink("log", { cursor: last.seq, failures: 0, pendingLast: null });
+    return null;
+  });
+}
+
+function leavesAfter({ store, status }: FlushContext, cursor: number): OfferedLeaf[] {
+  const { tenant, session_id, entries, ended_at } = status();
+  const archived = store.sink("archive").cursor;
+  if (archived <= cursor) return [];
+  const session = genesis(sha256Hex, tenant, session_id);
+  const leaf = (kind: "open" | "head" | "close", seq: number): OfferedLeaf[] =>
+    store.records(seq - 1, 1).map(({ hash_chain }) => ({ kind, seq, session, hash_chain }));
+  const isLast = ended_at !== null && archived === entries;
+  return [
+    ...(cursor === 0 ? leaf("open", 1) : []),
+    ...(archived > 1 ? leaf(isLast ? "close" : "head", archived) : []),
+  ];
+}
+
+async function submit(env: Env, leaves: readonly OfferedLeaf[]): Promise<Submitted> {
+  return logStub(env).submit(leaves);
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("the log does not answer in time")), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 function segmentRecords(store: SessionStore, sink: SinkState) {
   return sink.pendingLast === null
     ? store.batch(sink.cursor, SEGMENT_RECORDS, SEGMENT_BYTES)
@@ -109,8 +168,9 @@ async function guarded(
   const due = schedule.at(name);
   try {
     const pause = await flush();
-    // Records may have come while the sink was busy; they found a due time standing.
-    const left = store.sink(name).cursor < context.status().entries;
+    // Records may have come while the sink was busy; they found a due time standing. The log follows the archive.
+    const goal = name === "log" ? store.sink("archive").cursor : context.status().entries;
+    const left = store.sink(name).cursor < goal;
     const ended = context.status().ended_at !== null;
     if (left) schedule.set(name, Date.now() + (pause ?? (ended ? 0 : flushIntervalMs)));
     else schedule.clear(name);

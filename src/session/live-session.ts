@@ -15,6 +15,7 @@ import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
 import {
   type FlushContext,
   flushArchive,
+  flushLog,
   flushSegments,
   SEGMENT_BYTES,
   SEGMENT_INTERVAL_MS,
@@ -24,7 +25,7 @@ import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } fr
 import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
-import type { SessionStore } from "./store.ts";
+import { type SessionStore, SINKS } from "./store.ts";
 import type { ListName } from "./stream-request.ts";
 import { Streams } from "./streams.ts";
 import type { Bind, CallLedger, CallRuntime, ClientNote, Stateless } from "./tool-call.ts";
@@ -268,12 +269,23 @@ export class LiveSession {
   /** Serves what is due. Never throws: an alarm that does is retried a few times and then dropped. */
   async ring(now: number): Promise<void> {
     this.#schedule.rang();
-    for (const what of this.#schedule.ripe(now)) {
+    const ripe = this.#schedule.ripe(now);
+    for (const what of ripe) {
       if (what === "archive") await flushArchive(this.#flushContext());
       else if (what === "segments") await this.#flushSegments();
-      else await this.#idle(now);
+      else if (what === "idle") await this.#idle(now);
+    }
+    // Last, because it waits for the log's next commit; and after the archive, whose new records it anchors.
+    if (ripe.includes("log") || (ripe.includes("archive") && this.#isLogDue())) {
+      await flushLog(this.#flushContext());
     }
     this.#schedule.rearm();
+  }
+
+  /** Whether the archive is ahead of the log; after a failure the log's own due time counts. */
+  #isLogDue(): boolean {
+    const log = this.#store.sink("log");
+    return log.cursor < this.#store.sink("archive").cursor && this.#schedule.at("log") === null;
   }
 
   /**
@@ -281,8 +293,9 @@ export class LiveSession {
    * wake-up and for a new session.
    */
   rearm(): void {
-    for (const sink of ["archive", "segments"] as const) {
-      const left = this.#store.sink(sink).cursor < this.#ledger.head.seq;
+    for (const sink of SINKS) {
+      const goal = sink === "log" ? this.#store.sink("archive").cursor : this.#ledger.head.seq;
+      const left = this.#store.sink(sink).cursor < goal;
       if ((left || this.released) && this.#schedule.at(sink) === null) {
         this.#schedule.put(sink, Date.now());
       }
@@ -319,8 +332,7 @@ export class LiveSession {
     const { seq } = this.#ledger.head;
     return (
       this.ended &&
-      this.#store.sink("archive").cursor === seq &&
-      this.#store.sink("segments").cursor === seq &&
+      SINKS.every((sink) => this.#store.sink(sink).cursor === seq) &&
       !this.#store.hasConflicts()
     );
   }

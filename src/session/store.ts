@@ -22,7 +22,8 @@ const TABLES = `
   ) WITHOUT ROWID;
 `;
 
-export type SinkName = "archive" | "segments";
+export const SINKS = ["archive", "segments", "log"] as const;
+export type SinkName = (typeof SINKS)[number];
 
 /** How far a sink has come: every record up to `cursor` is in it. */
 export type SinkState = {
@@ -33,7 +34,7 @@ export type SinkState = {
 };
 
 /** The times that the object's one alarm serves. */
-export type Due = "archive" | "segments" | "idle";
+export type Due = SinkName | "idle";
 
 export class SessionStore {
   readonly #sql: SqlStorage;
@@ -54,7 +55,7 @@ export class SessionStore {
   create(state: SessionState): void {
     this.#sql.exec(TABLES);
     this.#sql.exec("INSERT INTO state (id, json) VALUES (1, ?)", JSON.stringify(state));
-    for (const sink of ["archive", "segments"] satisfies SinkName[]) {
+    for (const sink of SINKS) {
       this.#sql.exec("INSERT INTO sinks (sink, cursor, failures) VALUES (?, 0, 0)", sink);
     }
   }
@@ -176,11 +177,12 @@ export class SessionStore {
         "SELECT cursor, failures, pending_last FROM sinks WHERE sink = ?",
         name,
       )
-      .one();
+      .toArray()[0];
+    // A session may be older than a sink.
     const state = {
-      cursor: row.cursor,
-      failures: row.failures,
-      pendingLast: row.pending_last,
+      cursor: row?.cursor ?? 0,
+      failures: row?.failures ?? 0,
+      pendingLast: row?.pending_last ?? null,
     };
     this.#sinks.set(name, state);
     return state;
@@ -188,11 +190,11 @@ export class SessionStore {
 
   saveSink(name: SinkName, state: SinkState): void {
     this.#sql.exec(
-      "UPDATE sinks SET cursor = ?, failures = ?, pending_last = ? WHERE sink = ?",
+      "INSERT OR REPLACE INTO sinks (sink, cursor, failures, pending_last) VALUES (?, ?, ?, ?)",
+      name,
       state.cursor,
       state.failures,
       state.pendingLast,
-      name,
     );
     this.#sinks.set(name, state);
   }
@@ -211,5 +213,5 @@ export class SessionStore {
 }
 
 function isDue(what: string): what is Due {
-  return what === "archive" || what === "segments" || what === "idle";
+  return what === "idle" || SINKS.some((sink) => sink === what);
 }

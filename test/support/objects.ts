@@ -7,6 +7,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import { afterAll, beforeAll, expect, vi } from "vitest";
 import type { StoredRecord } from "../../src/audit/record.ts";
+import type { LogObject } from "../../src/log/log-object.ts";
 import { sessionStub, workspaceStub } from "../../src/objects.ts";
 import type { SessionObject } from "../../src/session/session-object.ts";
 import type { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
@@ -51,7 +52,10 @@ export function captureLogs(): string[] {
   return lines;
 }
 
-type Stub = DurableObjectStub<SessionObject> | DurableObjectStub<WorkspaceObject>;
+type Stub =
+  | DurableObjectStub<SessionObject>
+  | DurableObjectStub<WorkspaceObject>
+  | DurableObjectStub<LogObject>;
 
 export function session(id: string) {
   return sessionStub(env, id);

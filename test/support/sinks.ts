@@ -8,6 +8,7 @@ import { env } from "cloudflare:workers";
 import { createHmac } from "node:crypto";
 import * as z from "zod";
 import { unwrapSessionKey } from "../../src/audit/seal.ts";
+import type { SinkName } from "../../src/session/store.ts";
 import { inSession } from "./objects.ts";
 
 const column = z.union([z.string(), z.number(), z.null()]);
@@ -85,7 +86,7 @@ export type SinkRow = {
   pending_last: number | null;
 };
 
-export async function sinkState(sessionId: string, sink: "archive" | "segments"): Promise<SinkRow> {
+export async function sinkState(sessionId: string, sink: SinkName): Promise<SinkRow> {
   return inSession(sessionId, (sql) =>
     sql.exec<SinkRow>("SELECT * FROM sinks WHERE sink = ?", sink).one(),
   );

@@ -109,6 +109,8 @@ export type GatewayOptions = {
   /** Kept when it is given; made and removed again when it is not. */
   readonly stateDir?: string;
   readonly vars?: Readonly<Record<string, string>>;
+  /** A free one when it is not given. */
+  readonly port?: number;
 };
 
 export class Gateway {
@@ -135,7 +137,7 @@ export class Gateway {
 
   static async start(options: GatewayOptions = {}): Promise<Gateway> {
     const stateDir = options.stateDir ?? (await temporaryFolder());
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const gateway = new Gateway({ ...options, stateDir, port }, options.stateDir === undefined);
     try {
       await gateway.#becomeReady();
