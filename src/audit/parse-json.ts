@@ -44,7 +44,7 @@ function withoutKeyEscapes(text: string): string | null {
 }
 
 /** Where the string that opens at `open` closes: at a quote after an even number of backslashes. */
-function closingQuote(text: string, open: number): number {
+export function closingQuote(text: string, open: number): number {
   let close = text.indexOf('"', open + 1);
   while (close !== -1) {
     let backslashes = 0;
@@ -55,7 +55,8 @@ function closingQuote(text: string, open: number): number {
   return -1;
 }
 
-function isBeforeColon(text: string, from: number): boolean {
+/** Whether the next character that is no space is a colon: then the string before it is a key. */
+export function isBeforeColon(text: string, from: number): boolean {
   let at = from;
   while (text[at] === " " || text[at] === "\n" || text[at] === "\r" || text[at] === "\t") at += 1;
   return text[at] === ":";

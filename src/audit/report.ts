@@ -20,6 +20,8 @@ export type Report = {
   unanchored: number;
   /** The seqs of intents that no result names. */
   open_intents: number[];
+  /** Whether a client's receipts hold; only there when some were given. It counts towards `anchored`. */
+  receipts?: Verdict;
   verdicts: {
     integrity: Verdict;
     anchored: Verdict;

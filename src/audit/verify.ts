@@ -33,9 +33,12 @@ export type VerifyOptions = {
   readonly session_id?: string | undefined;
 };
 
+/** Where a record stands and what its hash is, both as recomputed. */
+export type PlacedRecord = { readonly seq: number; readonly hash: string };
+
 export type Verifier = {
   /** The next record: an export line, or its value, which is checked as its RFC 8785 text. */
-  push(line: string | object): void;
+  push(line: string | object): PlacedRecord | null;
   /** What was found so far. */
   finish(): Report;
 };
@@ -56,14 +59,14 @@ export function createVerifier(options: VerifyOptions = {}): Verifier {
   /** `firm` once an intact record has said it. */
   let identity: { tenant: string; session_id: string; firm: boolean } | null = null;
 
-  function push(line: string | object): void {
+  function push(line: string | object): PlacedRecord | null {
     records += 1;
     const value = readLine(line);
     if (value === null) {
       intents.damaged(expected);
       expected += 1;
       unreadable += 1;
-      return;
+      return null;
     }
     const { hash_chain: declared, args: _args, salt: _salt, ...body } = value;
     const hash = sha256Hex(canonicalJson(body));
@@ -92,6 +95,7 @@ export function createVerifier(options: VerifyOptions = {}): Verifier {
     else links = typeof record === "string" ? null : [hash];
     expected = seq + 1;
     unreadable = 0;
+    return { seq, hash };
   }
 
   /** The value of a line, or null when there is no object in it; then its position is reported. */

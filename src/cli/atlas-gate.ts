@@ -1,29 +1,52 @@
-#!/usr/bin/env node
 /**
  * @module
- * `atlas-gate`: the command line. One table of subcommands, one file each.
+ * `atlas-gate`, the package's command: one line a subcommand, each loaded only
+ * when it is called.
  */
-import { archive } from "./commands/archive.ts";
-import { type Command, UsageError } from "./commands/command.ts";
+import { type Command, type ExitCode, UsageError } from "./command.ts";
 
-const COMMANDS: Readonly<Record<string, Command>> = { archive };
+type Entry = { readonly usage: string; readonly load: () => Promise<Command> };
 
-const [name = "", ...args] = process.argv.slice(2);
-const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-if (command === undefined) {
-  console.error(
-    `Usage: atlas-gate COMMAND …\n\n${Object.values(COMMANDS)
-      .map(({ usage }) => usage)
-      .join("\n")}`,
-  );
-  process.exitCode = 2;
-} else {
-  try {
-    process.exitCode = await command.run(args);
-  } catch (error) {
-    const isUsage = error instanceof UsageError;
-    console.error(error instanceof Error ? error.message : String(error));
-    if (isUsage) console.error(`\n${command.usage}`);
-    process.exitCode = 2;
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  verify: {
+    usage:
+      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--json]",
+    load: async () => (await import("./commands/verify.ts")).verifyCommand,
+  },
+  archive: {
+    usage:
+      "archive backfill|rebuild|verify|export DIR|restore DIR [--from d1|postgres|r2] [--to d1|postgres] [--after ID] [--url URL --key KEY | --state-dir DIR]",
+    load: async () => (await import("./commands/archive.ts")).archiveCommand,
+  },
+  log: {
+    usage: "log audit URL|DIR [--vkey V]... [--since CHECKPOINT] [--state FILE] [--json]",
+    load: async () => (await import("./commands/log.ts")).logCommand,
+  },
+};
+
+const USAGE = [
+  "Usage: atlas-gate COMMAND",
+  ...Object.values(COMMANDS).map(({ usage }) => `  atlas-gate ${usage}`),
+].join("\n");
+
+async function main([name = "", ...args]: readonly string[]): Promise<ExitCode> {
+  if (name === "--help" || name === "-h" || name === "help") {
+    console.log(USAGE);
+    return 0;
   }
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (entry === undefined) throw new UsageError(USAGE);
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(`Usage: atlas-gate ${entry.usage}`);
+    return 0;
+  }
+  return (await entry.load()).run(args);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  // Never 1, which would say that something was checked and found false.
+  process.exitCode = 2;
+  console.error(error instanceof UsageError ? error.message : error);
 }

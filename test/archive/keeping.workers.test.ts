@@ -77,8 +77,7 @@ async function systemRecords(action: string): Promise<Record<string, unknown>[]>
 /** What the transparency log says of a session's retirement. */
 async function retirementsOf(id: string): Promise<unknown[]> {
   const leaves = await logStub(env).leavesOf(genesis(sha256Hex, "default", id));
-  const entries: unknown[] = leaves.map(({ entry }) => JSON.parse(entry));
-  return entries.filter((leaf) => JSON.stringify(leaf).includes('"kind":"retire"'));
+  return leaves.filter(({ kind }) => kind.startsWith("retire"));
 }
 
 async function ringSystem(): Promise<void> {
@@ -107,14 +106,8 @@ test("records past their retention leave the archive, and are read from R2 as be
   expect((await narrowed.call("read_audit_log", { audit_session_id: client.id })).code).toBe(
     "SESSION_NOT_FOUND",
   );
-  expect(await retirementsOf(client.id)).toEqual([
-    expect.objectContaining({
-      kind: "retire",
-      reason: "retention",
-      remains: "nothing",
-      seq: lines.length,
-      hash_chain: row?.head,
-    }),
+  expect(await retirementsOf(client.id)).toMatchObject([
+    { kind: "retire:retention", seq: lines.length },
   ]);
   await ringSystem();
   expect(await systemRecords("archive.retire")).toContainEqual(

@@ -2,12 +2,14 @@
  * @module
  * `archive export`: everything that the archive holds, day by day.
  */
+
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
+import type { ExitCode } from "../command.ts";
 import { type ExportedFile, type ExportManifest, MANIFEST, SESSIONS } from "./archive-files.ts";
 import type { AdminClient } from "./gateway.ts";
 
@@ -19,7 +21,7 @@ export async function exportArchive(
   gateway: AdminClient,
   dir: string,
   say: (text: string) => void,
-): Promise<number> {
+): Promise<ExitCode> {
   await mkdir(join(dir, "records"), { recursive: true, mode: 0o700 });
   await rm(join(dir, MANIFEST), { force: true });
   let first: string | null = null;

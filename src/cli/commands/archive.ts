@@ -6,19 +6,10 @@
  */
 import { parseArgs } from "node:util";
 import * as z from "zod";
+import { type Command, type ExitCode, UsageError } from "../command.ts";
 import { exportArchive } from "./archive-export.ts";
 import { restoreArchive } from "./archive-restore.ts";
-import { type Command, UsageError } from "./command.ts";
 import { AdminClient, GATEWAY_FLAGS } from "./gateway.ts";
-
-const USAGE = [
-  "atlas-gate archive backfill --from d1|postgres --to postgres|d1 [--after ID]",
-  "atlas-gate archive rebuild --from r2 [--after KEY]",
-  "atlas-gate archive verify",
-  "atlas-gate archive export DIR",
-  "atlas-gate archive restore DIR",
-  "  each with [--url URL --key KEY | --state-dir DIR]",
-].join("\n");
 
 const progressSchema = z.object({
   sessions: z.int(),
@@ -29,8 +20,7 @@ const progressSchema = z.object({
 
 type Progress = z.infer<typeof progressSchema>;
 
-export const archive: Command = {
-  usage: USAGE,
+export const archiveCommand: Command = {
   run: async (args) => {
     const { values, positionals } = read(args);
     const [action, dir, ...more] = positionals;
@@ -79,7 +69,7 @@ function folder(dir: string | undefined): string {
 async function backfill(
   gateway: AdminClient,
   { from, to, after }: { from?: string; to?: string; after?: string },
-): Promise<number> {
+): Promise<ExitCode> {
   const kinds = ["d1", "postgres"];
   if (!kinds.includes(from ?? "") || !kinds.includes(to ?? "") || from === to) {
     throw new UsageError("backfill takes --from and --to, d1 and postgres");
@@ -95,7 +85,7 @@ async function backfill(
   return copied ? held : 1;
 }
 
-async function rebuild(gateway: AdminClient, after: string | undefined): Promise<number> {
+async function rebuild(gateway: AdminClient, after: string | undefined): Promise<ExitCode> {
   const read = await toTheEnd(after, "rebuilt", (next) =>
     gateway.post("/archive/rebuild", next === null ? {} : { after: next }, progressSchema),
   );
@@ -103,7 +93,7 @@ async function rebuild(gateway: AdminClient, after: string | undefined): Promise
   return read ? held : 1;
 }
 
-async function verify(gateway: AdminClient, query: string): Promise<number> {
+async function verify(gateway: AdminClient, query: string): Promise<ExitCode> {
   const held = await toTheEnd(undefined, "verified", (next) =>
     gateway.get(`/archive/verify?${query}${next === null ? "" : `after=${next}`}`, progressSchema),
   );

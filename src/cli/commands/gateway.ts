@@ -8,8 +8,8 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
+import { UsageError } from "../command.ts";
 import { ROOT } from "../wrangler.ts";
-import { UsageError } from "./command.ts";
 import { linesIn } from "./lines.ts";
 
 export const GATEWAY_FLAGS = {

@@ -1,0 +1,89 @@
+/**
+ * @module
+ * Complete: the log, walked from its first entry, holds nothing of the session
+ * that the records do not have. A proof of inclusion shows what is there; only
+ * the walk shows what was left out, even where everything is gone.
+ */
+import type { Finding, Verdict } from "../audit/report.ts";
+import { equalBytes } from "../log/bytes.ts";
+import { type Checkpoint, openCheckpoint } from "../log/checkpoint.ts";
+import { type Leaf, parseLeaf } from "../log/leaf.ts";
+import { leafHash } from "../log/merkle.ts";
+import { type LogReader, LogUnreadable, readEntries } from "../log/reader.ts";
+import { appendLeaves, EMPTY_EDGE, edgeRoot } from "../log/tree-edge.ts";
+import { at0, type Evidence, refusedCheckpoint, unsaid, VKEY_NEEDED } from "./evidence.ts";
+
+const LOG_NEEDED = {
+  code: "LOG_NEEDED",
+  message: "Only the log's entries can show that nothing is missing",
+};
+
+/** The walk goes to the log's own newest checkpoint, which must contain the bundle's. */
+export async function verifyCompleteness(evidence: Evidence): Promise<Verdict> {
+  const { log: reader } = evidence.trust;
+  if (reader === undefined) return unsaid(LOG_NEEDED);
+  if (evidence.keys.length === 0) return unsaid(VKEY_NEEDED);
+  try {
+    const opened = await openCheckpoint(await reader.checkpoint(), evidence.keys);
+    if (!opened.ok) {
+      return { ok: false, findings: [refusedCheckpoint("The log's checkpoint", opened)] };
+    }
+    return await walk(evidence, reader, opened.checkpoint);
+  } catch (error) {
+    if (!(error instanceof LogUnreadable)) throw error;
+    return unsaid({ code: "LOG_UNREADABLE", message: error.message });
+  }
+}
+
+async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Promise<Verdict> {
+  const { hash, opened, records } = evidence;
+  const anchor = opened?.ok === true ? opened.checkpoint : null;
+  if (anchor !== null && anchor.size > end.size) {
+    return unsaid({
+      code: "LOG_BEHIND",
+      message: `The log shows ${end.size} entries, the bundle's checkpoint is of ${anchor.size}: an old copy, or a log that was rolled back`,
+    });
+  }
+  const findings: Finding[] = [];
+  let edge = EMPTY_EDGE;
+  const checkRoot = (checkpoint: Checkpoint, what: string): void => {
+    if (!equalBytes(edgeRoot(hash, edge), checkpoint.root)) {
+      findings.push(at0("LOG_DIFFERS", `The log's entries are not those under ${what}`));
+    }
+  };
+  const take = (entries: readonly Uint8Array[]): void => {
+    edge = appendLeaves(
+      hash,
+      edge,
+      entries.map((entry) => leafHash(hash, entry)),
+    ).edge;
+    if (edge.size === anchor?.size) checkRoot(anchor, "the bundle's checkpoint");
+  };
+  if (anchor?.size === 0) checkRoot(anchor, "the bundle's checkpoint");
+  for await (const { first, entries } of readEntries(reader, end.size)) {
+    const split = Math.max(0, Math.min(entries.length, (anchor?.size ?? 0) - first));
+    take(entries.slice(0, split));
+    if (split < entries.length) take(entries.slice(split));
+    for (const [i, entry] of entries.entries()) {
+      const finding = contradiction(records, parseLeaf(entry), first + i);
+      if (finding !== null) findings.push(finding);
+    }
+  }
+  checkRoot(end, "its checkpoint");
+  return { ok: findings.length === 0, findings };
+}
+
+function contradiction(
+  { session, last, hashAt }: Evidence["records"],
+  leaf: Leaf | null,
+  index: number,
+): Finding | null {
+  if (leaf === null || leaf.kind === "key" || leaf.session !== session) return null;
+  const { seq } = leaf;
+  if (seq > last) {
+    const message = `Leaf ${index} is of record ${seq}, the records end at ${last}`;
+    return { seq, code: last === 0 ? "SESSION_DELETED" : "TAIL_CUT", message };
+  }
+  if (hashAt(seq) === leaf.hash_chain) return null;
+  return { seq, code: "ANCHOR_MISMATCH", message: `Leaf ${index} is of another record ${seq}` };
+}
