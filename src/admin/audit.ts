@@ -5,7 +5,6 @@
  */
 import * as z from "zod";
 import type { EntryPlace } from "../archive/archive.ts";
-import { openArchive } from "../archive/open.ts";
 import { createVerifier } from "../audit/verify.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import {
@@ -38,8 +37,8 @@ export const queryAudit = defineRoute({
     until: instant.optional(),
   }),
   answer: z.object({ entries: z.array(anyRecord), next_cursor: nextCursor }),
-  run: async ({ env, query }) => {
-    const rows = await openArchive(env).entries({
+  run: async ({ archive, query }) => {
+    const rows = await archive().entries({
       ...query,
       since: utc(query.since),
       until: utc(query.until),

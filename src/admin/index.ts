@@ -5,6 +5,7 @@
  */
 import { type Context, Hono } from "hono";
 import type { AppEnv } from "../app.ts";
+import { BOOKMARK_HEADER, readingArchive } from "../archive/reading.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
 import { digestsEqual } from "../edge/api-key.ts";
 import { authenticate, credentialOf } from "../edge/authenticate.ts";
@@ -94,15 +95,20 @@ export function adminApp(): Hono<AppEnv> {
       const operator = await operatorOf(c);
       if (!route.bootstrap) notBootstrap(operator);
       const sent = await bodyOf(c, route);
-      return route.handle({
+      const reading = readingArchive(c.env, c.req.header(BOOKMARK_HEADER) ?? null);
+      const response = await route.handle({
         env: c.env,
         config: c.get("config"),
         operator,
         requestId: c.get("requestId"),
         now: Date.now(),
+        archive: reading.archive,
         sent,
         raw: { params: c.req.param(), query: queryOf(c), body: sent },
       });
+      const bookmark = reading.bookmark();
+      if (bookmark !== null) response.headers.set(BOOKMARK_HEADER, bookmark);
+      return response;
     });
   }
   return app;

@@ -4,6 +4,7 @@
  * the OpenAPI document all come from the one definition.
  */
 import * as z from "zod";
+import type { Archive } from "../archive/archive.ts";
 import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { HttpRefusal, statusOf } from "../edge/refusal.ts";
@@ -19,6 +20,8 @@ export type AdminCall<Params, Query, Body> = {
   readonly operator: Principal;
   readonly requestId: string;
   readonly now: number;
+  /** The archive for reading, at least as new as the caller has seen it. */
+  readonly archive: () => Archive;
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;

@@ -4,7 +4,6 @@
  * their end.
  */
 import * as z from "zod";
-import { openArchive } from "../archive/open.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import { sessionStub } from "../objects.ts";
 import { recordChange } from "../session/ambient.ts";
@@ -37,9 +36,9 @@ export const listSessions = defineRoute({
     active: z.enum(["true", "false"]).optional(),
   }),
   answer: z.object({ sessions: z.array(session), next_cursor: nextCursor }),
-  run: async ({ env, query }) => {
+  run: async ({ archive, query }) => {
     const [after] = placeOf(query.cursor, /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) ?? [];
-    const rows = await openArchive(env).sessions({
+    const rows = await archive().sessions({
       tenant: query.tenant,
       active: query.active === undefined ? undefined : query.active === "true",
       before: after,

@@ -263,7 +263,13 @@ export class PostgresArchive implements Archive {
   }
 
   async ready(): Promise<string | null> {
-    return withClient(this.#url, problemOfSchema);
+    return withClient(this.#url, async (client) => {
+      const { rows } = await client.query<{ standby: boolean }>(
+        "SELECT pg_is_in_recovery() AS standby",
+      );
+      if (rows[0]?.standby === true) return "the archive is read-only: it is a standby";
+      return problemOfSchema(client);
+    });
   }
 
   async #rows<Row extends object>(statement: string, bound: readonly unknown[]): Promise<Row[]> {

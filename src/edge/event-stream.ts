@@ -22,6 +22,13 @@ const RECHECK_MS = 20_000;
 /** How often the kill switches are looked at, in ms: with the age that a copy may have, within the 5 s that one may take. */
 const STOP_CHECK_MS = 1_500;
 
+/**
+ * Messages that may wait for a client that does not read: one that is further
+ * behind has no use for the stream, which ends. What a session's object feeds
+ * never comes so far, for the object waits until the client has read.
+ */
+const MAX_QUEUED = 1_000;
+
 export type EventStreamOptions = {
   /** Written at once, such as the priming event of 2025-11-25. */
   readonly first: string | null;
@@ -56,6 +63,7 @@ export function openEventStream(options: EventStreamOptions): EventStream {
     if (isOver) return;
     queue.push({ text, onWritten });
     wake?.();
+    if (queue.length > MAX_QUEUED) end();
   };
   const end = (): void => {
     if (isOver) return;

@@ -100,6 +100,7 @@ export class UpstreamLinks {
     hooks: WireHooks,
   ): Promise<WireOutcome> {
     const place = placeOf(entry);
+    const heard = hearing(hooks, () => breaker.succeeded(place));
     for (let tries = 1; ; tries++) {
       if (!breaker.admits(place, Date.now())) {
         return failed(
@@ -108,7 +109,7 @@ export class UpstreamLinks {
           "its last calls all failed; it is left alone for a while",
         );
       }
-      const outcome = await this.#once(entry, request, hooks);
+      const outcome = await this.#once(entry, request, heard);
       note(place, outcome);
       if (!mayTryAgain(outcome) || tries === MOST_TRIES || hooks.signal?.aborted) return outcome;
       await pause(RETRY_MS * 2 ** (tries - 1) * (1 + Math.random()), hooks.signal);
@@ -383,6 +384,29 @@ export class UpstreamLinks {
     if (session.sessionId === null) return;
     await wire2025.close(this.#target(entry), session);
   }
+}
+
+/**
+ * Hooks that say when the upstream gave a sign of life. A call may wait for its client for minutes,
+ * and the breaker must not take that for an upstream that does not answer.
+ */
+function hearing(hooks: WireHooks, onLife: () => void): WireHooks {
+  const { onRequest } = hooks;
+  return {
+    ...hooks,
+    onNotification: (notification) => {
+      onLife();
+      hooks.onNotification?.(notification);
+    },
+    ...(onRequest === undefined
+      ? {}
+      : {
+          onRequest: (request, signal) => {
+            onLife();
+            return onRequest(request, signal);
+          },
+        }),
+  };
 }
 
 /** Counts an outcome for the breaker. */

@@ -1,5 +1,5 @@
 import { env } from "cloudflare:workers";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import * as z from "zod";
 import { runDaily } from "../../src/archive/daily.ts";
 import { onRetire, type Retirement } from "../../src/archive/log-hook.ts";
@@ -307,4 +307,17 @@ test("thirty backups are kept", async () => {
   expect(delimitedPrefixes.at(-1)).toBe(
     `backup/${new Date(Date.now() - DAY).toISOString().slice(0, 10)}/`,
   );
+});
+
+test("an operator's queries say how new they are, and take that back", async () => {
+  const client = await releasedSession();
+  const first = await admin("GET", `/audit?session_id=${client.id}`);
+  const bookmark = first.headers.get("x-d1-bookmark");
+  expect(bookmark).toMatch(/^[0-9a-zA-Z-]+$/);
+  using withSession = vi.spyOn(env.ARCHIVE_DB, "withSession");
+  for (const sent of [bookmark ?? "", "no bookmark; at all"]) {
+    const again = await admin("GET", "/sessions?limit=1", { headers: { "x-d1-bookmark": sent } });
+    expect(again.status).toBe(200);
+  }
+  expect(withSession.mock.calls).toEqual([[bookmark], ["first-primary"]]);
 });

@@ -132,7 +132,7 @@ describe.each([
             ...methods.map((method) => asked(method, "pending")),
             ...methods.map((method) => asked(method, "ok")),
           ]
-        : methods.map((method) => asked(method, "input_required"))),
+        : [...methods.map((method) => asked(method, "input_required")), asked("null", "ok")]),
     ]);
     return [...before, "tool_intent pending", "tool_result ok"];
   }

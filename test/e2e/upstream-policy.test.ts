@@ -75,9 +75,10 @@ afterAll(async () => {
 describe.each(["2025", "2026"] as const)("the state of a call of a %s upstream", (era) => {
   const name = `state${era}`;
   let done: string[];
+  let upstream: Upstream;
 
   beforeAll(async () => {
-    ({ done } = await stand(era, name));
+    ({ done, upstream } = await stand(era, name));
   });
 
   async function asked(client: Raw2026, args: Record<string, unknown> = { n: 1 }): Promise<Reply> {
@@ -195,6 +196,7 @@ describe.each(["2025", "2026"] as const)("the state of a call of a %s upstream",
     const first = await asked(client, args);
     const before = done.length;
     await operator.revoke(hash, root);
+    upstream.seen.splice(0);
     const reply = await retry(client, first, { arguments: args });
     expect(codeOf(reply)).toBe("PLAN_NOT_APPROVED");
     const records = await soundRecords(operator, session);
@@ -202,13 +204,21 @@ describe.each(["2025", "2026"] as const)("the state of a call of a %s upstream",
       "tool_intent pending",
       "tool_result input_required",
       "client_request(elicitation/create) input_required",
+      "client_request(null) ok",
       "tool_intent pending",
       "tool_result error PLAN_NOT_APPROVED",
     ]);
+    const recorded = records.find(({ event, tool }) => event === "client_request" && tool === null);
+    expect(recorded).toMatchObject({
+      result_hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+      context: { upstream: name, answers: { [String(questionsOf(first)[0])]: "accept" } },
+    });
     await operator.ok("PATCH", `/upstreams/${name}`, { gate: "open" });
     // Whatever the upstream was told, it would have been told by now.
     await client.call(`${name}_look`);
     expect(done.length).toBe(before);
+    const answers = upstream.seen.filter(({ message }) => message.result !== undefined);
+    expect(answers).toEqual([]);
   });
 });
 

@@ -23,9 +23,12 @@ export type Answer = { status: number; headers: Headers; text: string; body: unk
 export async function admin(
   method: string,
   path: string,
-  options: { as?: string; body?: unknown } = {},
+  options: { as?: string; body?: unknown; headers?: Readonly<Record<string, string>> } = {},
 ): Promise<Answer> {
-  const headers = new Headers({ authorization: `Bearer ${options.as ?? (await operatorKey())}` });
+  const headers = new Headers({
+    ...options.headers,
+    authorization: `Bearer ${options.as ?? (await operatorKey())}`,
+  });
   if (options.body !== undefined) headers.set("content-type", "application/json");
   const response = await exports.default.fetch(`${BASE}/admin${path}`, {
     method,

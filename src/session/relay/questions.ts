@@ -12,6 +12,7 @@ import type { Question } from "../exchange.ts";
 import type { Receipt } from "../ledger.ts";
 import { forEra, labelled } from "../relay-words.ts";
 import { common, eventsOf, intentNote, type Job, type Route, withoutMeta } from "./job.ts";
+import { nameOf } from "./resume.ts";
 
 /** Requests whose result may be `input_required` (2026-07-28, Multi Round-Trip Requests). */
 export const MAY_NEED_INPUT: ReadonlySet<Route["kind"]> = new Set(["tool", "prompt", "resource"]);
@@ -75,7 +76,7 @@ export async function askClient(
     result: "result" in answer ? "ok" : "error",
     error_code: "result" in answer ? null : "CANCELLED",
     result_text: text,
-    notes: typeof action === "string" ? `the user's answer: ${action}`.slice(0, 64) : null,
+    notes: typeof action === "string" ? `the user's answer: ${nameOf(action)}` : null,
   });
   return answer;
 }

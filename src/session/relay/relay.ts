@@ -24,7 +24,7 @@ import { passQuestions, suspend } from "./input-required.ts";
 import { type Job, openIntent, type RelayJob, upstreamContext, withoutMeta } from "./job.ts";
 import { decide, earlyRefusal, lateRefusal, stoppedNow } from "./policy.ts";
 import { askAll, MAY_NEED_INPUT, questionsOf, recordAsked, recordRefused } from "./questions.ts";
-import { resume } from "./resume.ts";
+import { recordAnswers, resume } from "./resume.ts";
 
 /** Rounds of questions that one request of a client of the 2025 era may go through. */
 const MOST_ROUNDS = 16;
@@ -47,6 +47,7 @@ export async function relay(given: RelayJob): Promise<Answered> {
   if (early !== null) return refused(job, early);
   const resumed = resume(job);
   if (!resumed.ok) return invalid(job, resumed.refusal.message);
+  recordAnswers(job);
   const { brought } = resumed.value;
   let { exchange, params } = resumed.value;
 

@@ -3,7 +3,8 @@
  * A client of the 2026 era that comes back with answers: what its request goes
  * on with, and the sealed state that it is given for the next time.
  */
-import type { JsonObject } from "../../mcp/ijson.ts";
+import { canonicalJson } from "../../audit/canonical.ts";
+import type { JsonObject, JsonValue } from "../../mcp/ijson.ts";
 import { allow, type Decision, refuse } from "../../policy/errors.ts";
 import { isObject } from "../capabilities.ts";
 import type { Exchange } from "../exchange.ts";
@@ -16,6 +17,10 @@ import {
   stateProblem,
 } from "../request-state.ts";
 import type { Job } from "./job.ts";
+
+/** Answers that a record names one by one, and characters of each name; the hash covers all of them. */
+const MOST_NAMED_ANSWERS = 32;
+const MAX_NAME_UNITS = 64;
 
 type Resumed = {
   readonly exchange: Exchange | null;
@@ -75,6 +80,36 @@ export function resume(job: Job): Decision<Resumed> {
   if (exchange === null) return bad("the call that it belongs to is no longer waiting");
   const brought = isObject(responses) ? objectsOf(responses) : {};
   return allow({ exchange, params: route.params, brought });
+}
+
+/** What the client answered, before anything goes on with it; a client of the 2025 era is asked, and recorded, one by one. */
+export function recordAnswers(job: Job): void {
+  const { client, request, requestId, runtime, route } = job;
+  const responses = request.params?.inputResponses;
+  if (client.era === "2025" || !isObject(responses)) return;
+  const actions = Object.entries(responses).slice(0, MOST_NAMED_ANSWERS);
+  runtime.ledger.append({
+    event: "client_request",
+    tool: null,
+    result: "ok",
+    request_id: requestId,
+    result_text: canonicalJson(responses),
+    context: {
+      upstream: route.entry.config.name,
+      answers: Object.fromEntries(actions.map(([key, answer]) => [nameOf(key), actionOf(answer)])),
+    },
+  });
+}
+
+/** What a user did with a question; null where the answer says nothing of that. */
+function actionOf(answer: JsonValue): string | null {
+  const action = isObject(answer) ? answer.action : null;
+  return typeof action === "string" ? nameOf(action) : null;
+}
+
+/** Cut, but never into half a surrogate pair: a record must have a canonical form. */
+export function nameOf(text: string): string {
+  return text.slice(0, MAX_NAME_UNITS).toWellFormed();
 }
 
 function objectsOf(responses: JsonObject): Record<string, JsonObject> {

@@ -13,12 +13,14 @@ export class PostgresProxy {
   readonly port: number;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  #target: number;
   #cuts = 0;
   #down = false;
 
-  private constructor(server: Server, port: number) {
+  private constructor(server: Server, port: number, target: number) {
     this.#server = server;
     this.port = port;
+    this.#target = target;
   }
 
   static async start(targetPort: number): Promise<PostgresProxy> {
@@ -26,8 +28,8 @@ export class PostgresProxy {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = server.address();
     if (typeof address !== "object" || address === null) throw new Error("no port");
-    const proxy = new PostgresProxy(server, address.port);
-    server.on("connection", (client) => proxy.#join(client, targetPort));
+    const proxy = new PostgresProxy(server, address.port, targetPort);
+    server.on("connection", (client) => proxy.#join(client));
     return proxy;
   }
 
@@ -47,6 +49,11 @@ export class PostgresProxy {
     return this.#cuts;
   }
 
+  /** Sends new connections elsewhere, as a Hyperdrive that is given another database does. */
+  repoint(port: number): void {
+    this.#target = port;
+  }
+
   /** Cuts every connection and refuses new ones. */
   down(): void {
     this.#down = true;
@@ -62,12 +69,12 @@ export class PostgresProxy {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  #join(client: Socket, port: number): void {
+  #join(client: Socket): void {
     if (this.#down) {
       client.destroy();
       return;
     }
-    const server = connect(port, "127.0.0.1");
+    const server = connect(this.#target, "127.0.0.1");
     const end = () => {
       client.destroy();
       server.destroy();

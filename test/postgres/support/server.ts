@@ -11,7 +11,7 @@ import { GATEWAY_LOGIN, prepareDatabase } from "../../../src/cli/postgres/databa
 import { PostgresServer } from "../../../src/cli/postgres/server.ts";
 import { freePort } from "../../e2e/support/gateway.ts";
 
-const PASSWORD = "for tests";
+export const PASSWORD = "for tests";
 
 export type TestServer = {
   readonly server: PostgresServer;
