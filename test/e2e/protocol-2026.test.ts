@@ -125,6 +125,37 @@ describe("a request of 2026-07-28", () => {
     expect([answer.status, at(answer.json, "error.code")]).toEqual([400, -32600]);
   });
 
+  it("that is a notification is taken, and not answered", async () => {
+    const { key } = await client();
+    const message = { method: "notifications/cancelled", params: { requestId: 1 } };
+    const answer = await send(`${gateway.url}/mcp`, {
+      ...posted(key, message),
+      body: JSON.stringify({ jsonrpc: "2.0", ...message }),
+    });
+    expect([answer.status, answer.text]).toEqual([202, ""]);
+  });
+
+  it("has its trace and its client's own _meta at the upstream, and nobody else's", async () => {
+    const trace = {
+      traceparent: "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
+      tracestate: "a=b",
+      baggage: "user=ada",
+      "acme.example/x": { deep: [1] },
+    };
+    const raw = await client();
+    raw.meta = { ...trace, "dev.atlas-gate/receipt": { seq: 1 }, [LOG_LEVEL]: "error" };
+    for (const [place, name] of ["old", "new"].entries()) {
+      await raw.call(`${name}_odd`, { type: "complete" });
+      const seen = upstreams[place]?.asked("tools/call", "odd").at(-1);
+      const meta = Object(pick(seen?.message, "params", "_meta"));
+      expect(meta).toMatchObject(trace);
+      const own = Object.keys(meta).filter((key) => !Object.hasOwn(trace, key));
+      expect(own.map((key) => key.split("/")[1]).sort()).toEqual(
+        name === "old" ? [] : ["clientCapabilities", "clientInfo", "logLevel", "protocolVersion"],
+      );
+    }
+  });
+
   it("has no methods of the other era, nor any of the server's", async () => {
     const raw = await client();
     const methods = [
