@@ -111,6 +111,7 @@ const schema = z.object({
   ADMIN_TOKEN: z
     .string("is missing: it must be a secret of at least 32 characters")
     .min(32, "must have at least 32 characters"),
+  METRICS_TOKEN: z.string().min(16, "must have at least 16 characters").optional(),
   LOG_SIGNING_KEY: secret,
   SECRETS_KEY: secret,
 });
@@ -132,6 +133,8 @@ export type Config = {
   /** Whether upstreams may be on loopback, private or link-local addresses, and on plain http. */
   readonly allowPrivateUpstreams: boolean;
   readonly adminToken: string;
+  /** Reads `/metrics`; null leaves that to operators. */
+  readonly metricsToken: string | null;
   readonly secretsKey: Uint8Array;
   /** The key under which session ids are minted, derived from `secretsKey`. */
   readonly sessionIdKey: Uint8Array;
@@ -175,6 +178,7 @@ export function parseConfig(env: object): ConfigResult {
       allowedOrigins: value.ALLOWED_ORIGINS,
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
       allowPrivateUpstreams: value.ALLOW_PRIVATE_UPSTREAMS,
+      metricsToken: value.METRICS_TOKEN ?? null,
       adminToken: value.ADMIN_TOKEN,
       secretsKey: value.SECRETS_KEY,
       sessionIdKey: hmacSha256(value.SECRETS_KEY, "atlas-gate/session-id/v1"),

@@ -10,6 +10,7 @@ import { refreshAll } from "./upstream/catalogue.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
 export { ListenerObject } from "./hub/listener-object.ts";
+export { MetricsObject } from "./ops/metrics/metrics-object.ts";
 export { SessionObject } from "./session/session-object.ts";
 export { WorkspaceObject } from "./workspace/workspace-object.ts";
 

@@ -13,6 +13,7 @@ import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { listConnections } from "./connections.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { engageKillSwitch, liftKillSwitch, listKillSwitches } from "./kill-switches.ts";
@@ -45,6 +46,7 @@ const ROUTES: readonly AdminRoute[] = [
   showPlan,
   approvePlan,
   revokePlan,
+  listConnections,
   listKillSwitches,
   engageKillSwitch,
   liftKillSwitch,
@@ -96,7 +98,7 @@ function notBootstrap(operator: Principal): void {
 }
 
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
-async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
+export async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
   const credential = credentialOf(c.req.raw.headers);
   const config = c.get("config");
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));

@@ -16,6 +16,7 @@ import { relayResult } from "../mcp/relay-result.ts";
 import { refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { workspaceStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import { inObject, observe } from "../ops/metrics/collect.ts";
 import { allow, type Decision, type Refusal, refuse } from "../policy/errors.ts";
 import { type KillSwitch, stoppedRefusal } from "../policy/kill-switch.ts";
 import type { UpstreamLinks, UpstreamRequest } from "../upstream/links.ts";
@@ -146,8 +147,16 @@ export async function relay(given: RelayJob): Promise<Answered> {
     }
     const context = upstreamContext(job, decision.value);
     exchange ??= begin(job, params);
+    const began = Date.now();
     const turn = await exchange.next(job.client.channel.signal, (notification) =>
       passNotification(job, notification),
+    );
+    observe(
+      job.runtime.env,
+      inObject,
+      "mcp_upstream_duration_seconds",
+      { upstream: job.route.entry.config.name },
+      Date.now() - began,
     );
     if (turn.kind === "asked") return suspend(job, intent, context, exchange, turn.questions);
     const { outcome } = turn;

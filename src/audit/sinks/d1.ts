@@ -5,6 +5,7 @@
  * at the same (session_id, seq) is reported, never overwritten.
  */
 import type { StoredRecord } from "../record.ts";
+import { countRecords, countSession } from "./counts.ts";
 
 /** The index row of a session, as its object knows it at the time of a flush. */
 export type SessionRow = {
@@ -94,20 +95,23 @@ const STORED_HASHES =
 /**
  * Writes a session's row and a run of its records in one transaction. Returns
  * the seqs at which the archive holds another record than the session: an
- * alarm. Throws when D1 does not answer; repeating is safe.
+ * alarm. What is new is counted in the same transaction; tools outside
+ * `knownTools` under one name. Throws when D1 does not answer; repeating is safe.
  */
 export async function archiveToD1(
   db: D1Database,
   session: SessionRow,
   records: readonly StoredRecord[],
+  knownTools: readonly string[],
 ): Promise<number[]> {
+  const counted = countSession(db, session);
   const upsert = db
     .prepare(UPSERT_SESSION)
     .bind(...SESSION_COLUMNS.map((column) => session[column]));
   const first = records[0];
   const last = records.at(-1);
   if (first === undefined || last === undefined) {
-    await upsert.run();
+    await db.batch([counted, upsert]);
     return [];
   }
   const batch = records.map(({ line, hash_chain, args, salt }) => ({
@@ -117,11 +121,13 @@ export async function archiveToD1(
     salt,
   }));
   const answers = await db.batch<{ seq: number; hash_chain: string }>([
+    counted,
     upsert,
+    countRecords(db, batch, knownTools),
     db.prepare(INSERT_RECORDS).bind(JSON.stringify(batch), new Date().toISOString()),
     db.prepare(STORED_HASHES).bind(session.session_id, first.seq, last.seq),
   ]);
-  const stored = new Map(answers[2]?.results.map((row) => [row.seq, row.hash_chain]));
+  const stored = new Map(answers.at(-1)?.results.map((row) => [row.seq, row.hash_chain]));
   return records
     .filter((record) => stored.get(record.seq) !== record.hash_chain)
     .map((record) => record.seq);
