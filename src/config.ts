@@ -6,6 +6,7 @@
  */
 import * as z from "zod";
 import { hmacSha256 } from "./audit/hash-node.ts";
+import { type Webhook, webhooksSchema } from "./ops/alerts/webhooks.ts";
 import { logEvent } from "./ops/log.ts";
 
 const SECRET_BYTES = 32;
@@ -68,6 +69,26 @@ const origins = z.string().transform((text, context) => {
   return list;
 });
 
+const alertWebhooks = z.string().transform((text, context) => {
+  const parsed = webhooksSchema.safeParse(jsonOrNull(text));
+  if (parsed.success) return parsed.data;
+  // Without what is in it: the URLs are credentials.
+  context.addIssue({
+    code: "custom",
+    message:
+      'must be a JSON list of {"kind": "slack" or "json", "url"} and {"kind": "pagerduty", "routing_key"}',
+  });
+  return z.NEVER;
+});
+
+function jsonOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 const DAY_MS = 86_400_000;
 
 /** Features that this version does not have: setting them must not look as if they were on. */
@@ -76,7 +97,6 @@ const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = {
   MCP_TOKEN_ISSUERS: ["[]"],
   REQUIRE_CLIENT_CERT: ["false"],
   WITNESSES: ["[]"],
-  ALERT_WEBHOOKS: ["[]"],
 };
 
 /** Variables of limits that this version does not enforce yet: said in the log, for a limit is no gate. */
@@ -103,6 +123,7 @@ const schema = z.object({
     .prefault("redacted"),
   JURISDICTION: z.enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"').optional(),
   ALLOWED_ORIGINS: origins.prefault(""),
+  ALERT_WEBHOOKS: alertWebhooks.prefault("[]"),
   KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
   ALLOW_PRIVATE_UPSTREAMS: z
     .enum(["true", "false"], 'must be "true" or "false"')
@@ -130,6 +151,7 @@ export type Config = {
   readonly jurisdiction: "eu" | "us" | "fedramp" | null;
   readonly allowedOrigins: readonly string[];
   readonly keyLifetimeDays: number;
+  readonly alertWebhooks: readonly Webhook[];
   /** Whether upstreams may be on loopback, private or link-local addresses, and on plain http. */
   readonly allowPrivateUpstreams: boolean;
   readonly adminToken: string;
@@ -176,6 +198,7 @@ export function parseConfig(env: object): ConfigResult {
       auditArgs: value.AUDIT_ARGS,
       jurisdiction: value.JURISDICTION ?? null,
       allowedOrigins: value.ALLOWED_ORIGINS,
+      alertWebhooks: value.ALERT_WEBHOOKS,
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
       allowPrivateUpstreams: value.ALLOW_PRIVATE_UPSTREAMS,
       metricsToken: value.METRICS_TOKEN ?? null,

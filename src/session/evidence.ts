@@ -9,6 +9,7 @@ import { archivedRoots, readArchive, readSessionRow } from "../audit/sinks/d1.ts
 import { requireConfig } from "../config.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
+import { SYSTEM_PRINCIPAL } from "../ops/system.ts";
 import { matchesAnyRoot } from "../policy/glob.ts";
 import { ambientSessionId, isMintedSessionId, looksAmbient, mintedAtMs } from "./ids.ts";
 import type { SessionStatus } from "./state.ts";
@@ -67,7 +68,11 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
 /** Whether an id is that of the ambient session of anybody who ever had a key, on the day that it names. */
 async function isAmbientOfSomebody(db: D1Database, sessionId: string): Promise<boolean> {
   const day = mintedAtMs(sessionId);
-  const owners = [{ tenant: "default", principal: BOOTSTRAP_PRINCIPAL }, ...(await keyOwners(db))];
+  const owners = [
+    { tenant: "default", principal: BOOTSTRAP_PRINCIPAL },
+    { tenant: SYSTEM_PRINCIPAL.tenant, principal: SYSTEM_PRINCIPAL.id },
+    ...(await keyOwners(db)),
+  ];
   return owners.some((owner) => ambientSessionId(sha256Hex, owner, day) === sessionId);
 }
 

@@ -8,6 +8,7 @@
 import { archiveToD1 } from "../audit/sinks/d1.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
 import { metricsStub } from "../objects.ts";
+import { raiseAlarm } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { count, inObject } from "../ops/metrics/collect.ts";
 import { knownTools } from "../ops/metrics/known-tools.ts";
@@ -148,12 +149,11 @@ function noteFlush({ env, status }: FlushContext, sink: SinkName, since: number 
 }
 
 function raiseConflict(context: FlushContext, sink: SinkName, seq: number): void {
-  count(context.env, inObject, "mcp_alarms_total", { alarm: "archive_conflict" });
-  context.store.addConflict(sink, seq);
-  logEvent("alarm", "archive_conflict", {
-    sink,
-    session_id: context.status().session_id,
-    seq,
-    message: "the sink holds another record than the session: it was changed there",
-  });
+  raiseAlarm(
+    context.env,
+    inObject,
+    "archive_conflict",
+    "the sink holds another record than the session: it was changed there",
+    { sink, session_id: context.status().session_id, seq },
+  );
 }

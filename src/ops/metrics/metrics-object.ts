@@ -143,6 +143,11 @@ export class MetricsObject extends DurableObject<Env> {
     return known?.suppressed ?? 0;
   }
 
+  /** Takes a claim back, for an alert that reached nobody. */
+  releaseAlert(key: string): void {
+    this.#sql.exec("DELETE FROM alerts WHERE key = ?", key);
+  }
+
   snapshot(): Snapshot {
     return {
       counts: this.#sql.exec<Sample>("SELECT metric, labels, value FROM counts").toArray(),

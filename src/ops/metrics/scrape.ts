@@ -12,6 +12,7 @@ import { freshSwitches } from "../kill-switches.ts";
 import { exposition } from "./exposition.ts";
 import type { Sample } from "./series.ts";
 
+/** Shown whether a flush to them is overdue or not. */
 const SINKS = ["archive", "segments"] as const;
 
 const storedCounts = z.array(
@@ -37,7 +38,7 @@ export async function scrape(env: Env, now: number): Promise<string> {
     ...storedCounts.parse(counts.results),
     ...snapshot.counts,
     ...snapshot.gauges.map((gauge) => aged(gauge, now)),
-    ...SINKS.map((sink) => {
+    ...[...new Set([...SINKS, ...snapshot.stalled.map(({ sink }) => sink)])].map((sink) => {
       const stalled = snapshot.stalled.find((row) => row.sink === sink);
       const seconds = stalled === undefined ? 0 : Math.max(0, (now - stalled.since) / 1000);
       return gauge("mcp_flush_lag_seconds", seconds, { sink });
