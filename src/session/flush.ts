@@ -149,6 +149,7 @@ function noteFlush({ env, status }: FlushContext, sink: SinkName, since: number 
 }
 
 function raiseConflict(context: FlushContext, sink: SinkName, seq: number): void {
+  context.store.addConflict(sink, seq);
   raiseAlarm(
     context.env,
     inObject,
