@@ -25,7 +25,8 @@ export class PacedWork {
   }
 
   async #run(waitMs: number, work: () => Promise<void>): Promise<void> {
-    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+    // Never at once: what one request leaves behind goes together.
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, waitMs)));
     this.#plannedAt = null;
     this.#lastAt = Date.now();
     await work();
