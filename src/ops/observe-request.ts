@@ -5,7 +5,7 @@
  * All of it is written after the response, and none of it can fail a request.
  */
 import { writePoint } from "./analytics.ts";
-import { type Connection, originOf, refusalReason } from "./connections/connection.ts";
+import { type Connection, coloOf, originOf, refusalReason } from "./connections/connection.ts";
 import { isFirstThisHour } from "./connections/first-seen.ts";
 import { logConnection } from "./connections/log.ts";
 import { type LogFields, logEvent } from "./log.ts";
@@ -50,7 +50,7 @@ export function observeRequest(
     if (connection !== null) logConnection(env, connection, now, later);
     const { tenant, method, role, era, tool, errorCode } = facts;
     const { route, status } = seen;
-    const { colo } = originOf(seen.request);
+    const colo = coloOf(seen.request);
     const durationMs = now - seen.startedAt;
     writePoint(env, {
       tenant,

@@ -33,10 +33,15 @@ export function originOf(
   const agent = request.headers.get("user-agent");
   return {
     address: addressOf(request.headers.get("cf-connecting-ip")),
-    colo: textOf(request.cf?.colo),
+    colo: coloOf(request),
     tls_version: textOf(request.cf?.tlsVersion),
     user_agent: agent === null ? null : agentOf(agent),
   };
+}
+
+/** Which of the platform's locations took the request. */
+export function coloOf(request: Request): string | null {
+  return textOf(request.cf?.colo);
 }
 
 /** The one spelling of an address: IPv4 in IPv6 is IPv4. */
