@@ -4,8 +4,10 @@
  * guard before it, one log line and the common headers after it.
  */
 import { type Context, Hono } from "hono";
-import { adminApp } from "./admin/index.ts";
+import { adminApp, operatorOf } from "./admin/index.ts";
+import { sha256Hex } from "./audit/hash-node.ts";
 import { type Config, loadConfig } from "./config.ts";
+import { digestsEqual } from "./edge/api-key.ts";
 import { authenticate, credentialOf, stillValid } from "./edge/authenticate.ts";
 import { finishResponse, guardRequest } from "./edge/guard.ts";
 import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
@@ -14,10 +16,13 @@ import { postMcp } from "./edge/mcp-endpoint.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
 import { logCheckpoint, logTile, logVkeys } from "./log/log-routes.ts";
 import { addCheckpoint, witnessVkeys } from "./log/witness-routes.ts";
-import { checkDeployment } from "./ops/deployment.ts";
+import { checkDeployment, learnDeployment, upSince } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";
 import { freshSwitches, switchesOf } from "./ops/kill-switches.ts";
 import { type LogFields, logEvent } from "./ops/log.ts";
+import { EXPOSITION_TYPE } from "./ops/metrics/exposition.ts";
+import { scrape } from "./ops/metrics/scrape.ts";
+import { observeRequest } from "./ops/observe-request.ts";
 
 import { concerning, type SwitchSet, stoppedBy } from "./policy/kill-switch.ts";
 
@@ -56,6 +61,16 @@ export function createApp(): Hono<AppEnv> {
     else if (!loaded.ok && !ALWAYS.has(c.req.path)) c.res = broken(c, loaded.message);
     else await next();
     finishResponse(c.res, c.req.raw, loaded.ok ? loaded.config : null, requestId);
+    if (loaded.ok) {
+      observeRequest(c.env, (work) => c.executionCtx.waitUntil(work), {
+        request: c.req.raw,
+        requestId,
+        route: routeOf(c.req.path),
+        status: c.res.status,
+        startedAt: start,
+        fields,
+      });
+    }
     logEvent("info", "request", {
       request_id: requestId,
       method: c.req.method,
@@ -67,10 +82,19 @@ export function createApp(): Hono<AppEnv> {
     });
   });
 
-  app.get("/health", (c) => c.json(health(Date.now())));
+  app.get("/health", (c) => {
+    // Once an isolate, behind the answer: since when the deployment has been up.
+    if (upSince() === null) c.executionCtx.waitUntil(learnDeployment(c.env));
+    return c.json(health(Date.now()));
+  });
   app.get("/health/ready", async (c) => {
     const answer = await readiness(c.env);
     return c.json(answer, answer.status === "ready" ? 200 : 503);
+  });
+
+  app.get("/metrics", fitDeployment, async (c) => {
+    await mayScrape(c);
+    return c.body(await scrape(c.env, Date.now()), 200, { "content-type": EXPOSITION_TYPE });
   });
 
   app.use("/mcp", fitDeployment);
@@ -174,6 +198,7 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
       const subject = { tenant, role, session_id: sessionId, tool: null, upstream: null };
       return stoppedBy(await freshSwitches(env), subject) !== null;
     },
+    noteEra: (era) => c.get("note")({ era }),
     log: ({ method, tool, error_code, session_id }) =>
       c.get("note")({
         mcp_method: method?.slice(0, MAX_LOGGED_TEXT),
@@ -193,6 +218,14 @@ async function standingSwitches(c: Context<AppEnv>): Promise<SwitchSet> {
       headers: { "retry-after": "5" },
     });
   }
+}
+
+/** Whoever has `METRICS_TOKEN`, or is an operator. */
+async function mayScrape(c: Context<AppEnv>): Promise<void> {
+  const { metricsToken } = c.get("config");
+  const credential = credentialOf(c.req.raw.headers);
+  if (metricsToken !== null && digestsEqual(sha256Hex(credential), sha256Hex(metricsToken))) return;
+  await operatorOf(c);
 }
 
 function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
@@ -222,7 +255,7 @@ const ADMIN_PARTS: ReadonlySet<string> = new Set([
 
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
-  if (path === "/mcp" || ALWAYS.has(path)) return path;
+  if (path === "/mcp" || path === "/metrics" || ALWAYS.has(path)) return path;
   const open = /^\/(?:log\/(?:checkpoint|vkey|tile)|witness\/(?:add-checkpoint|vkey))(?=\/|$)/.exec(
     path,
   );

@@ -14,6 +14,7 @@ import {
   type WitnessConfig,
   witnessConfig,
 } from "./log/witness-config.ts";
+import { type Webhook, webhooksSchema } from "./ops/alerts/webhooks.ts";
 import { logEvent } from "./ops/log.ts";
 
 const SECRET_BYTES = 32;
@@ -88,6 +89,26 @@ const witnesses = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+const alertWebhooks = z.string().transform((text, context) => {
+  const parsed = webhooksSchema.safeParse(jsonOrNull(text));
+  if (parsed.success) return parsed.data;
+  // Without what is in it: the URLs are credentials.
+  context.addIssue({
+    code: "custom",
+    message:
+      'must be a JSON list of {"kind": "slack" or "json", "url"} and {"kind": "pagerduty", "routing_key"}',
+  });
+  return z.NEVER;
+});
+
+function jsonOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 const DAY_MS = 86_400_000;
 
 /** Features that this version does not have: setting them must not look as if they were on. */
@@ -95,7 +116,6 @@ const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = {
   ALLOWED_IPS: [],
   MCP_TOKEN_ISSUERS: ["[]"],
   REQUIRE_CLIENT_CERT: ["false"],
-  ALERT_WEBHOOKS: ["[]"],
 };
 
 /** Variables of limits that this version does not enforce yet: said in the log, for a limit is no gate. */
@@ -121,6 +141,7 @@ const schema = z.object({
     .prefault("redacted"),
   JURISDICTION: z.enum(["eu", "us", "fedramp"], 'must be "eu", "us" or "fedramp"').optional(),
   ALLOWED_ORIGINS: origins.prefault(""),
+  ALERT_WEBHOOKS: alertWebhooks.prefault("[]"),
   KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
   ALLOW_PRIVATE_UPSTREAMS: z
     .enum(["true", "false"], 'must be "true" or "false"')
@@ -129,6 +150,7 @@ const schema = z.object({
   ADMIN_TOKEN: z
     .string("is missing: it must be a secret of at least 32 characters")
     .min(32, "must have at least 32 characters"),
+  METRICS_TOKEN: z.string().min(16, "must have at least 16 characters").optional(),
   LOG_SIGNING_KEY: secret,
   LOG_SIGNING_KEY_NEXT: secret.optional(),
   LOG_ORIGIN: logOrigin.optional(),
@@ -154,12 +176,15 @@ export type Config = WitnessConfig & {
   readonly jurisdiction: "eu" | "us" | "fedramp" | null;
   readonly allowedOrigins: readonly string[];
   readonly keyLifetimeDays: number;
+  readonly alertWebhooks: readonly Webhook[];
   /** Whether upstreams may be on loopback, private or link-local addresses, and on plain http. */
   readonly allowPrivateUpstreams: boolean;
   readonly logOrigin: string;
   /** Seeds of the log's signing keys: the current one, and the next one during a rotation. */
   readonly logSeeds: readonly [Uint8Array, ...Uint8Array[]];
   readonly adminToken: string;
+  /** Reads `/metrics`; null leaves that to operators. */
+  readonly metricsToken: string | null;
   readonly secretsKey: Uint8Array;
   /** The key under which session ids are minted, derived from `secretsKey`. */
   readonly sessionIdKey: Uint8Array;
@@ -214,8 +239,10 @@ export function parseConfig(env: object): ConfigResult {
       auditArgs: value.AUDIT_ARGS,
       jurisdiction: value.JURISDICTION ?? null,
       allowedOrigins: value.ALLOWED_ORIGINS,
+      alertWebhooks: value.ALERT_WEBHOOKS,
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
       allowPrivateUpstreams: value.ALLOW_PRIVATE_UPSTREAMS,
+      metricsToken: value.METRICS_TOKEN ?? null,
       adminToken: value.ADMIN_TOKEN,
       secretsKey: value.SECRETS_KEY,
       sessionIdKey: hmacSha256(value.SECRETS_KEY, "atlas-gate/session-id/v1"),

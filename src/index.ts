@@ -3,17 +3,15 @@
  * The Worker's entry: requests, the cron trigger, and the objects it exports.
  */
 import { createApp } from "./app.ts";
-import { runDaily } from "./archive/daily.ts";
-import { type Config, loadConfig } from "./config.ts";
-import { readiness } from "./ops/health.ts";
+import { loadConfig } from "./config.ts";
 import { logEvent } from "./ops/log.ts";
-import { announcing } from "./upstream/announce.ts";
-import { refreshAll } from "./upstream/catalogue.ts";
+import { runScheduled } from "./ops/scheduled.ts";
 
 export { HubObject } from "./hub/hub-object.ts";
 export { ListenerObject } from "./hub/listener-object.ts";
 export { LogObject } from "./log/log-object.ts";
 export { WitnessObject } from "./log/witness-object.ts";
+export { MetricsObject } from "./ops/metrics/metrics-object.ts";
 export { SessionObject } from "./session/session-object.ts";
 export { WorkspaceObject } from "./workspace/workspace-object.ts";
 
@@ -22,29 +20,10 @@ const app = createApp();
 export default {
   fetch: app.fetch,
 
-  /**
-   * Every few minutes: says in the logs when a part that calls need does not answer, refreshes the
-   * upstreams, and does the next slice of the day's work on the archive.
-   */
+  /** Every few minutes. A broken configuration is told by the requests that it refuses, and here. */
   async scheduled(_controller, env) {
     const loaded = loadConfig(env);
-    if (loaded.ok) {
-      await refreshUpstreams(env, loaded.config);
-      await runDaily(env, loaded.config, Date.now());
-    }
-    const { status, checks } = await readiness(env);
-    const failed = Object.entries(checks).flatMap(([name, { ok }]) => (ok ? [] : [name]));
-    logEvent(status === "ready" ? "info" : "error", "readiness", {
-      status,
-      failed: failed.join(","),
-    });
+    if (loaded.ok) return runScheduled(env, loaded.config, Date.now());
+    logEvent("error", "not_configured", { message: loaded.message });
   },
 } satisfies ExportedHandler<Env>;
-
-async function refreshUpstreams(env: Env, config: Config): Promise<void> {
-  try {
-    await announcing(env, null, () => refreshAll(env, config, Date.now()));
-  } catch (error) {
-    logEvent("error", "upstreams_unreadable", { error: String(error) });
-  }
-}

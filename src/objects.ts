@@ -27,6 +27,13 @@ export function hubStub(env: Env, tenant: string) {
   return namespace.get(namespace.idFromName(tenant));
 }
 
+/** The one Metrics object of the deployment. */
+export function metricsStub(env: Env) {
+  const { jurisdiction } = requireConfig(env);
+  const namespace = jurisdiction === null ? env.METRICS : env.METRICS.jurisdiction(jurisdiction);
+  return namespace.get(namespace.idFromName("metrics"));
+}
+
 /** A Listener object of its own, for one stream. */
 export function listenerStub(env: Env) {
   const { jurisdiction } = requireConfig(env);

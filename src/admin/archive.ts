@@ -17,6 +17,7 @@ import {
 } from "../archive/transfer.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
+import { knownTools } from "../ops/metrics/known-tools.ts";
 import { recordChange } from "../session/ambient.ts";
 import { exportedLine } from "../session/evidence.ts";
 import { archiveName, problem, sessionIdText } from "./archive-input.ts";
@@ -55,11 +56,11 @@ export const backfillArchive = defineRoute({
   run: (call) => {
     const { from, to, after } = call.body;
     if (from === to) throw new HttpRefusal(400, "INVALID_ARGUMENT", "to: must differ from from.");
-    return recorded(call, "archive.backfill", async () =>
-      json(
-        await backfill(named(call.env, from), named(call.env, to), after ?? BEFORE_ALL_SESSIONS),
-      ),
-    );
+    return recorded(call, "archive.backfill", async () => {
+      const [source, target] = [named(call.env, from), named(call.env, to)];
+      const tools = await knownTools(call.env);
+      return json(await backfill(source, target, after ?? BEFORE_ALL_SESSIONS, tools));
+    });
   },
 });
 
@@ -72,7 +73,9 @@ export const rebuildArchive = defineRoute({
   run: (call) =>
     recorded(call, "archive.rebuild", async () => {
       const { env, config, body } = call;
-      return json(await rebuild(openArchive(env), env.BUCKET, config.secretsKey, body.after ?? ""));
+      const { secretsKey } = config;
+      const tools = await knownTools(env);
+      return json(await rebuild(openArchive(env), env.BUCKET, secretsKey, body.after ?? "", tools));
     }),
 });
 
@@ -89,9 +92,10 @@ export const importIntoArchive = defineRoute({
     const { session, lines } = call.body;
     // The lines are evidence elsewhere; the record of this call names what they are of.
     const sent = { session_id: session.session_id, lines: lines.length };
-    return recorded({ ...call, sent }, "archive.import", async () =>
-      json(await importRecords(openArchive(call.env), session, lines)),
-    );
+    return recorded({ ...call, sent }, "archive.import", async () => {
+      const tools = await knownTools(call.env);
+      return json(await importRecords(openArchive(call.env), session, lines, tools));
+    });
   },
 });
 

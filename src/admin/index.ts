@@ -23,6 +23,7 @@ import {
   verifyStored,
 } from "./archive.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { listConnections } from "./connections.ts";
 import { erase } from "./erasure.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
@@ -69,6 +70,7 @@ const ROUTES: readonly AdminRoute[] = [
   showPlan,
   approvePlan,
   revokePlan,
+  listConnections,
   listKillSwitches,
   engageKillSwitch,
   liftKillSwitch,
@@ -128,7 +130,7 @@ function notBootstrap(operator: Principal): void {
 }
 
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
-async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
+export async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
   const credential = credentialOf(c.req.raw.headers);
   const config = c.get("config");
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));

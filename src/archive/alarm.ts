@@ -3,18 +3,11 @@
  * What the gateway does and finds on its own is evidence too: records on the
  * ambient session of the gateway itself.
  */
-import { type Principal, SYSTEM_PRINCIPAL } from "../edge/principal.ts";
+import { SYSTEM_PRINCIPAL } from "../edge/principal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
+import { soundAlarm } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { recordAmbient } from "../session/ambient.ts";
-
-export const SYSTEM: Principal = {
-  id: SYSTEM_PRINCIPAL,
-  tenant: "default",
-  role: "operator",
-  workspaces: null,
-  upstreams: null,
-};
 
 export type ArchiveAlarm = {
   /** Where the difference was found: a sink, or the nightly check. */
@@ -27,11 +20,12 @@ export type ArchiveAlarm = {
 };
 
 /**
- * Says in the log and on the record that an archive holds something else than
- * it was sent. Never throws: what found it goes on, and has it on its own record.
+ * Says on the record, and to all who watch, that an archive holds something else
+ * than it was sent. Never throws: what found it goes on, and has it on its own record.
  */
 export async function raiseAlarm(env: Env, alarm: ArchiveAlarm): Promise<void> {
-  logEvent("alarm", "archive_conflict", { ...alarm, sink: alarm.found_by });
+  const { message, ...fields } = alarm;
+  await soundAlarm(env, "archive_conflict", message, { ...fields, sink: alarm.found_by });
   try {
     await recordSystem(env, { action: "archive.alarm", ...alarm }, "error");
   } catch (error) {
@@ -45,7 +39,7 @@ export async function recordSystem(
   context: JsonObject,
   result: "ok" | "error" = "ok",
 ): Promise<void> {
-  await recordAmbient(env, SYSTEM, {
+  await recordAmbient(env, SYSTEM_PRINCIPAL, {
     event: "admin",
     request_id: crypto.randomUUID(),
     result,

@@ -131,15 +131,30 @@ export type ScanQuery = {
 /** Which table a session's records are moved to or from. */
 export type Shelf = "audit_log" | "audit_log_archive";
 
+/** One count; `labels` is a JSON object, its keys in the order of the metrics' catalogue. */
+export type ExactCount = {
+  readonly metric: string;
+  readonly labels: string;
+  readonly value: number;
+};
+
 export interface Archive {
   readonly kind: "d1" | "postgres";
 
   /**
-   * Writes a session's row and a run of its records in one transaction. Returns
-   * the seqs at which the archive holds another record than the session: an
-   * alarm. Throws when the archive does not answer; repeating is safe.
+   * Writes a session's row and a run of its records in one transaction, and counts
+   * in it what is new; tools outside `knownTools` under one name. Returns the seqs
+   * at which the archive holds another record than the session: an alarm. Throws
+   * when the archive does not answer; repeating is safe.
    */
-  write(session: SessionRow, records: readonly StoredRecord[]): Promise<number[]>;
+  write(
+    session: SessionRow,
+    records: readonly StoredRecord[],
+    knownTools: readonly string[],
+  ): Promise<number[]>;
+
+  /** What `write` has counted; a small table, whatever the archive holds. */
+  counts(): Promise<ExactCount[]>;
 
   /** The row of a session, or null. */
   session(sessionId: string): Promise<ArchivedSession | null>;
@@ -155,6 +170,8 @@ export interface Archive {
   scan(query: ScanQuery): Promise<ArchivedEntry[]>;
   /** Sessions in the order of their ids. */
   walk(query: WalkQuery): Promise<ArchivedSession[]>;
+  /** Sessions that have not ended and were last seen before a time, longest ago first. */
+  idle(before: string, limit: number): Promise<ArchivedSession[]>;
 
   /** Destroys a session's key and sets `args` and `salt` of its records to null. Repeating is safe. */
   erase(sessionId: string, at: string): Promise<void>;

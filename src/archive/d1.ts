@@ -12,6 +12,7 @@ import {
   conflictsOf,
   ENTRY_FILTERS,
   type EntryQuery,
+  type ExactCount,
   LINE_COLUMNS,
   type ScanQuery,
   SESSION_COLUMNS,
@@ -21,6 +22,7 @@ import {
   type WalkQuery,
   within,
 } from "./archive.ts";
+import { countRecords, countSession } from "./d1-counts.ts";
 
 /** A repeated or overtaken flush must not turn the row back, and an erased key stays erased. */
 const UPSERT_SESSION = `
@@ -66,14 +68,19 @@ export class D1Archive implements Archive {
     this.#db = db;
   }
 
-  async write(session: SessionRow, records: readonly StoredRecord[]): Promise<number[]> {
+  async write(
+    session: SessionRow,
+    records: readonly StoredRecord[],
+    knownTools: readonly string[],
+  ): Promise<number[]> {
+    const counted = countSession(this.#db, session);
     const upsert = this.#db
       .prepare(UPSERT_SESSION)
       .bind(...SESSION_COLUMNS.map((column) => session[column]));
     const first = records[0];
     const last = records.at(-1);
     if (first === undefined || last === undefined) {
-      await upsert.run();
+      await this.#db.batch([counted, upsert]);
       return [];
     }
     const batch = records.map(({ line, hash_chain, args, salt }) => ({
@@ -83,11 +90,20 @@ export class D1Archive implements Archive {
       salt,
     }));
     const answers = await this.#db.batch<{ seq: number; hash_chain: string }>([
+      counted,
       upsert,
+      countRecords(this.#db, batch, knownTools),
       this.#db.prepare(INSERT_RECORDS).bind(JSON.stringify(batch), new Date().toISOString()),
       this.#db.prepare(STORED_HASHES).bind(session.session_id, first.seq, last.seq),
     ]);
-    return conflictsOf(records, answers[2]?.results ?? []);
+    return conflictsOf(records, answers.at(-1)?.results ?? []);
+  }
+
+  async counts(): Promise<ExactCount[]> {
+    const { results } = await this.#db
+      .prepare("SELECT metric, labels, value FROM metric_counts")
+      .all<ExactCount>();
+    return results;
   }
 
   async session(sessionId: string): Promise<ArchivedSession | null> {
@@ -181,18 +197,26 @@ export class D1Archive implements Archive {
   }
 
   async walk(query: WalkQuery): Promise<ArchivedSession[]> {
-    const expiring =
-      query.endedBefore === undefined ? "" : "AND ended_at < ?3 AND retired_at IS NULL";
+    const { where, bound } = conditions([
+      ["session_id > ?", query.after],
+      ["ended_at < ? AND retired_at IS NULL", query.endedBefore],
+    ]);
     const { results } = await this.#db
       .prepare(
-        `SELECT ${SESSION_FIELDS} FROM sessions WHERE session_id > ?1 ${expiring}
-         ORDER BY session_id LIMIT ?2`,
+        `SELECT ${SESSION_FIELDS} FROM sessions ${whereOf(where)} ORDER BY session_id LIMIT ?`,
       )
-      .bind(
-        query.after,
-        query.limit,
-        ...(query.endedBefore === undefined ? [] : [query.endedBefore]),
+      .bind(...bound, query.limit)
+      .all<ArchivedSession>();
+    return results;
+  }
+
+  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+    const { results } = await this.#db
+      .prepare(
+        `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < ?
+         ORDER BY last_seen_at LIMIT ?`,
       )
+      .bind(before, limit)
       .all<ArchivedSession>();
     return results;
   }
@@ -238,7 +262,7 @@ export class D1Archive implements Archive {
 
   async ready(): Promise<string | null> {
     // Names what the newest migration added: D1 says nothing of its migrations to a Worker.
-    await this.#db.prepare("SELECT retired_at FROM sessions LIMIT 1").run();
+    await this.#db.prepare("SELECT value FROM metric_counts LIMIT 1").run();
     await this.#db.prepare("SELECT session_id FROM audit_log LIMIT 1").run();
     return null;
   }

@@ -16,6 +16,7 @@ import {
   ENTRY_FILTERS,
   type EntryPlace,
   type EntryQuery,
+  type ExactCount,
   isSessionId,
   LINE_COLUMNS,
   type ScanQuery,
@@ -28,17 +29,30 @@ import {
 } from "./archive.ts";
 import { withoutNul } from "./nul.ts";
 import { inTransaction, withClient } from "./postgres-connection.ts";
+import {
+  addCounts,
+  countsOfRecords,
+  countsOfSession,
+  type InsertedRecord,
+} from "./postgres-counts.ts";
 import { MIGRATIONS_TABLE, schemaProblem } from "./postgres-schema.ts";
+
+const INSERT_SESSION = `
+  INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
+  VALUES (${SESSION_COLUMNS.map((_, at) => `$${at + 1}`).join(", ")})`;
 
 /** A repeated or overtaken flush must not turn the row back, and an erased key stays erased. */
 const UPSERT_SESSION = `
-  INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
-  VALUES (${SESSION_COLUMNS.map((_, at) => `$${at + 1}`).join(", ")})
+  ${INSERT_SESSION}
   ON CONFLICT (session_id) DO UPDATE SET
     workspace_root = excluded.workspace_root, plan_hash = excluded.plan_hash,
     last_seen_at = excluded.last_seen_at, entries = excluded.entries, head = excluded.head,
     ended_at = excluded.ended_at
   WHERE excluded.entries >= sessions.entries`;
+
+/** Locked, so that of two that end a session one counts it. */
+const SESSION_BEFORE =
+  "SELECT ended_at IS NOT NULL AS ended FROM sessions WHERE session_id = $1 FOR UPDATE";
 
 const COLUMN_TYPES: Readonly<Partial<Record<(typeof LINE_COLUMNS)[number], string>>> = {
   session_id: "uuid",
@@ -66,7 +80,8 @@ const INSERT_RECORDS = `
     (${LINE_COLUMNS.join(", ")}, hash_chain, line, args, args_text, salt)
   SELECT ${LINE_COLUMNS.map(columnOf).join(", ")}, hash_chain, line, args::jsonb, args_text, salt
   FROM batch
-  ON CONFLICT DO NOTHING`;
+  ON CONFLICT DO NOTHING
+  RETURNING role, result, event, tool`;
 
 const STORED_HASHES =
   "SELECT seq, hash_chain FROM audit_log WHERE session_id = $1 AND seq BETWEEN $2 AND $3";
@@ -101,29 +116,42 @@ export class PostgresArchive implements Archive {
     this.#maintenanceUrl = maintenanceUrl;
   }
 
-  async write(session: SessionRow, records: readonly StoredRecord[]): Promise<number[]> {
+  async write(
+    session: SessionRow,
+    records: readonly StoredRecord[],
+    knownTools: readonly string[],
+  ): Promise<number[]> {
     const batch = JSON.stringify(records.map(parameterOf));
     return withClient(this.#url, async (client) => {
       // A schema that is not this version's might take a record and lose part of it.
       const problem = await problemOfSchema(client);
       if (problem !== null) throw new Error(problem);
       return inTransaction(client, null, async () => {
-        await client.query(
-          UPSERT_SESSION,
-          SESSION_COLUMNS.map((column) => session[column]),
-        );
+        const sessions = await writeSession(client, session);
         const first = records[0];
         const last = records.at(-1);
-        if (first === undefined || last === undefined) return [];
-        await client.query(INSERT_RECORDS, [batch]);
+        if (first === undefined || last === undefined) {
+          await addCounts(client, sessions);
+          return [];
+        }
+        const inserted = await client.query<InsertedRecord>(INSERT_RECORDS, [batch]);
         const stored = await client.query<{ seq: number; hash_chain: string }>(STORED_HASHES, [
           session.session_id,
           first.seq,
           last.seq,
         ]);
+        await addCounts(client, [...sessions, ...countsOfRecords(inserted.rows, knownTools)]);
         return conflictsOf(records, stored.rows);
       });
     });
+  }
+
+  async counts(): Promise<ExactCount[]> {
+    // PostgreSQL's bigint comes as a text; a count stays far below what a number holds exactly.
+    return this.#rows<ExactCount>(
+      "SELECT metric, labels, value::double precision AS value FROM metric_counts",
+      [],
+    );
   }
 
   async session(sessionId: string): Promise<ArchivedSession | null> {
@@ -221,6 +249,14 @@ export class PostgresArchive implements Archive {
     );
   }
 
+  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+    return this.#rows<ArchivedSession>(
+      `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < $1
+       ORDER BY sessions.last_seen_at LIMIT $2`,
+      [before, limit],
+    );
+  }
+
   async erase(sessionId: string, at: string): Promise<void> {
     await this.#maintain(async (client) => {
       await client.query(
@@ -284,6 +320,26 @@ export class PostgresArchive implements Archive {
       inTransaction(client, "atlas_maintenance", () => work(client)),
     );
   }
+}
+
+/** Writes a session's row, and says what that changes in the number of live ones. */
+async function writeSession(client: Client, session: SessionRow): Promise<ExactCount[]> {
+  const values = SESSION_COLUMNS.map((column) => session[column]);
+  let before = await lockSession(client, session.session_id);
+  if (before === null) {
+    const { rowCount } = await client.query(`${INSERT_SESSION} ON CONFLICT DO NOTHING`, values);
+    if (rowCount === 1) return countsOfSession(session, null);
+    // Another opened it in between the two statements.
+    before = await lockSession(client, session.session_id);
+  }
+  const { rowCount } = await client.query(UPSERT_SESSION, values);
+  // A row that is newer than this one stayed as it is.
+  return rowCount === 0 ? [] : countsOfSession(session, before);
+}
+
+async function lockSession(client: Client, sessionId: string): Promise<{ ended: boolean } | null> {
+  const { rows } = await client.query<{ ended: boolean }>(SESSION_BEFORE, [sessionId]);
+  return rows[0] ?? null;
 }
 
 /** Conditions that are joined by AND, each with `?` for what is bound. */

@@ -32,12 +32,17 @@ export type Progress = {
 };
 
 /** Copies the next sessions after `after` from one archive to the other. */
-export async function backfill(from: Archive, to: Archive, after: string): Promise<Progress> {
+export async function backfill(
+  from: Archive,
+  to: Archive,
+  after: string,
+  knownTools: readonly string[],
+): Promise<Progress> {
   const rows = await from.walk({ after, limit: SESSIONS_A_STEP });
   const problems: Problem[] = [];
   let records = 0;
   for (const row of rows) {
-    const copied = await copySession(from, to, row);
+    const copied = await copySession(from, to, row, knownTools);
     records += copied.records;
     problems.push(...copied.conflicts.map((seq) => conflictAt(row.session_id, seq)));
   }
@@ -45,14 +50,19 @@ export async function backfill(from: Archive, to: Archive, after: string): Promi
   return { sessions: rows.length, records, problems, next: last?.session_id ?? null };
 }
 
-async function copySession(from: Archive, to: Archive, row: ArchivedSession) {
+async function copySession(
+  from: Archive,
+  to: Archive,
+  row: ArchivedSession,
+  knownTools: readonly string[],
+) {
   const { erased_at, retired_at, ...session } = row;
   const conflicts: number[] = [];
   let records = 0;
   let after = 0;
   for (;;) {
     const page = await from.page(row.session_id, after, BATCH_RECORDS);
-    conflicts.push(...(await to.write(session, page)));
+    conflicts.push(...(await to.write(session, page, knownTools)));
     records += page.length;
     after = page.at(-1)?.seq ?? after;
     if (page.length < BATCH_RECORDS) break;
@@ -92,6 +102,7 @@ export async function rebuild(
   bucket: R2Bucket,
   secretsKey: Uint8Array,
   after: string,
+  knownTools: readonly string[],
 ): Promise<Progress> {
   const listed = await bucket.list({
     prefix: "audit/",
@@ -107,7 +118,7 @@ export async function rebuild(
     const known = (await archive.session(name.session_id)) ?? backedUp.get(name.session_id) ?? null;
     const key = known === null ? null : sealKeyOf(secretsKey, known);
     const segment = await readSegment(bucket, name.key, key);
-    const conflicts = await archive.write(rowAfter(name, known, segment), segment);
+    const conflicts = await archive.write(rowAfter(name, known, segment), segment, knownTools);
     problems.push(...conflicts.map((seq) => conflictAt(name.session_id, seq)));
     records += segment.length;
   }
@@ -164,6 +175,7 @@ export async function importRecords(
   archive: Archive,
   session: SessionRow,
   lines: readonly string[],
+  knownTools: readonly string[],
 ): Promise<Progress> {
   const { session_id } = session;
   const problems: Problem[] = [];
@@ -182,7 +194,7 @@ export async function importRecords(
     else records.push(erased ? { ...parsed.stored, args: null, salt: null } : parsed.stored);
   }
   records.sort((a, b) => a.seq - b.seq);
-  const conflicts = await archive.write(session, records);
+  const conflicts = await archive.write(session, records, knownTools);
   problems.push(...conflicts.map((seq) => conflictAt(session_id, seq)));
   return { sessions: 1, records: records.length, problems, next: null };
 }

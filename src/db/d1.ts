@@ -211,6 +211,43 @@ export const killSwitchVersion = sqliteTable("kill_switch_version", {
   version: integer().notNull(),
 });
 
+/** Refused and new connections, kept for 90 days. */
+export const connections = sqliteTable(
+  "connections",
+  {
+    id: text().primaryKey(),
+    at: text().notNull(),
+    outcome: text().notNull(),
+    reason: text().notNull(),
+    status: integer().notNull(),
+    principal: text(),
+    address: text(),
+    colo: text(),
+    tls_version: text(),
+    user_agent: text(),
+    request_id: text().notNull(),
+    /** How many connections like this one it stands for. */
+    count: integer().notNull(),
+  },
+  (table) => [
+    index("connections_at").on(table.at, table.id),
+    index("connections_principal").on(table.principal, table.at).where(sql`principal is not null`),
+    index("connections_outcome").on(table.outcome, table.at, table.id),
+  ],
+);
+
+/** Counts that are exact: each is written in the transaction of what it counts. */
+export const metricCounts = sqliteTable(
+  "metric_counts",
+  {
+    metric: text().notNull(),
+    /** JSON object, its keys in the order of the metric's catalogue. */
+    labels: text().notNull(),
+    value: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.metric, table.labels] })],
+);
+
 /** One row: the version of all that clients can see of upstreams, counted up with every change of it. */
 export const directoryVersion = sqliteTable("directory_version", {
   id: integer().primaryKey(),

@@ -6,6 +6,7 @@
  */
 import { sql } from "drizzle-orm";
 import {
+  bigint,
   index,
   integer,
   jsonb,
@@ -93,3 +94,15 @@ export const auditLog = pgTable("audit_log", recordColumns(), (table) => [
 export const auditLogArchive = pgTable("audit_log_archive", recordColumns(), (table) => [
   primaryKey({ columns: [table.session_id, table.seq] }),
 ]);
+
+/** Counts that are exact: each is written in the transaction of what it counts. */
+export const metricCounts = pgTable(
+  "metric_counts",
+  {
+    metric: text().notNull(),
+    /** JSON object, its keys in the order of the metric's catalogue. */
+    labels: text().notNull(),
+    value: bigint({ mode: "number" }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.metric, table.labels] })],
+);

@@ -33,6 +33,8 @@ export type McpRequest = {
   readonly isStopped: (sessionId: string | null) => Promise<boolean>;
   /** Fills in what the request's log line says of the call. */
   readonly log: (call: CallLog & { session_id?: string }) => void;
+  /** Says which era the request turned out to be of. */
+  readonly noteEra: (era: "2025" | "2026") => void;
   /** Whether the caller's credential still holds, for a response that stays open. */
   readonly stillAllowed: () => Promise<boolean>;
   /** Lets work go on after the response. */

@@ -38,6 +38,7 @@ export async function postMcp(call: McpRequest): Promise<Response> {
 
 function answerPayload(call: McpRequest, payload: JsonValue): Promise<Answer> {
   const era = eraOf(payload, call.request.headers.get("mcp-protocol-version"));
+  call.noteEra(era.era);
   return era.era === "2026" ? answer2026(call, payload, era.version) : answer2025(call, payload);
 }
 

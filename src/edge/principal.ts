@@ -8,9 +8,6 @@ import { roleSchema } from "../policy/roles.ts";
 /** What the bootstrap credential is called where a principal is needed. */
 export const BOOTSTRAP_PRINCIPAL = "admin:bootstrap";
 
-/** The gateway itself, for what it does and finds without being asked. */
-export const SYSTEM_PRINCIPAL = "system:gateway";
-
 /** Lists that are null narrow nothing. */
 export const principalSchema = z.object({
   /** `key:<id of the first key of its rotation line>`, or `admin:bootstrap`. */
@@ -22,6 +19,18 @@ export const principalSchema = z.object({
 });
 
 export type Principal = z.infer<typeof principalSchema>;
+
+/**
+ * The gateway itself, for what it does and finds without being asked. Its role
+ * is an operator's, whose trade that is; no key or token ever stands for it.
+ */
+export const SYSTEM_PRINCIPAL: Principal = {
+  id: "system:gateway",
+  tenant: "default",
+  role: "operator",
+  workspaces: null,
+  upstreams: null,
+};
 
 export const tenantName = z
   .string()

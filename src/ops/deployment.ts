@@ -6,12 +6,21 @@
  * refusal and not a hundred broken sessions.
  */
 import { hmacSha256Hex } from "../audit/hash-node.ts";
-import type { Config } from "../config.ts";
+import { type Config, loadConfig } from "../config.ts";
+import { logEvent } from "./log.ts";
 
 export type DeploymentCheck = { ok: true } | { ok: false; message: string };
 
 /** How long an isolate goes without asking again while the facts do not fit. */
 const RETRY_MS = 2_000;
+
+/** When the deployment answered its first request, Unix ms; null until this isolate has read it. */
+let firstRequestAt: number | null = null;
+
+/** Since when the deployment has been up, as far as this isolate knows without asking. */
+export function upSince(): number | null {
+  return firstRequestAt;
+}
 
 let known: { at: number; check: DeploymentCheck } | null = null;
 
@@ -23,13 +32,24 @@ export async function checkDeployment(
 ): Promise<DeploymentCheck> {
   if (known !== null && (known.check.ok || now - known.at < RETRY_MS)) return known.check;
   const check = canPin(env, config)
-    ? await compareFacts(env.ARCHIVE_DB, config)
+    ? await compareFacts(env.ARCHIVE_DB, config, now)
     : {
         ok: false as const,
         message: "JURISDICTION needs Cloudflare's network: this runtime cannot pin objects",
       };
   known = { at: now, check };
   return check;
+}
+
+/** Reads the facts where nobody waits for them. Never throws. */
+export async function learnDeployment(env: Env): Promise<void> {
+  const loaded = loadConfig(env);
+  if (!loaded.ok) return;
+  try {
+    await checkDeployment(env, loaded.config, Date.now());
+  } catch (error) {
+    logEvent("warn", "deployment_unreadable", { error: String(error) });
+  }
 }
 
 /** Local workerd throws where a namespace is narrowed: better known now than at the first session. */
@@ -43,10 +63,11 @@ function canPin(env: Env, { jurisdiction }: Config): boolean {
   }
 }
 
-async function compareFacts(db: D1Database, config: Config): Promise<DeploymentCheck> {
+async function compareFacts(db: D1Database, config: Config, now: number): Promise<DeploymentCheck> {
   const facts = new Map([
     ["secrets_check", hmacSha256Hex(config.secretsKey, "atlas-gate/check/v1")],
     ["jurisdiction", config.jurisdiction ?? "none"],
+    ["first_request_at", new Date(now).toISOString()],
   ]);
   await db.batch(
     [...facts].map(([key, value]) =>
@@ -59,6 +80,8 @@ async function compareFacts(db: D1Database, config: Config): Promise<DeploymentC
     .prepare("SELECT key, value FROM deployment")
     .all<{ key: string; value: string }>();
   const stored = new Map(results.map((row) => [row.key, row.value]));
+  const first = Date.parse(stored.get("first_request_at") ?? "");
+  if (!Number.isNaN(first)) firstRequestAt = first;
   if (stored.get("secrets_check") !== facts.get("secrets_check")) {
     return {
       ok: false,

@@ -8,17 +8,20 @@ import { loadConfig } from "../config.ts";
 import type { WitnessStatus } from "../log/log-object.ts";
 import { logStub } from "../objects.ts";
 import { VERSION } from "../version.ts";
-import { checkDeployment } from "./deployment.ts";
+import { checkDeployment, upSince } from "./deployment.ts";
 
 let startedAt: number | null = null;
 
-/** The liveness answer; uptime counts from the isolate's first request, in seconds. */
+/**
+ * The liveness answer. Uptime counts from the deployment's first request, in
+ * seconds; in an isolate that has not read when that was, from its own.
+ */
 export function health(now: number) {
   startedAt ??= now;
   return {
     status: "healthy",
     timestamp: new Date(now).toISOString(),
-    uptime: Math.floor((now - startedAt) / 1000),
+    uptime: Math.max(0, Math.floor((now - (upSince() ?? startedAt)) / 1000)),
     version: VERSION,
   };
 }

@@ -88,7 +88,7 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
 /** Whether an id is that of the ambient session of anybody who ever had a key, on the day that it names. */
 async function isAmbientOfSomebody(db: D1Database, sessionId: string): Promise<boolean> {
   const day = mintedAtMs(sessionId);
-  const own = [BOOTSTRAP_PRINCIPAL, SYSTEM_PRINCIPAL];
+  const own = [BOOTSTRAP_PRINCIPAL, SYSTEM_PRINCIPAL.id];
   const owners = [
     ...own.map((principal) => ({ tenant: "default", principal })),
     ...(await keyOwners(db)),

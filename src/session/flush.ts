@@ -12,8 +12,10 @@ import { sha256Hex } from "../audit/hash-node.ts";
 import { putSegment, segmentKey, segmentText } from "../audit/sinks/segments.ts";
 import type { Submitted } from "../log/log-object.ts";
 import type { OfferedLeaf } from "../log/sequence.ts";
-import { logStub } from "../objects.ts";
+import { logStub, metricsStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import { count, inObject } from "../ops/metrics/collect.ts";
+import { knownTools } from "../ops/metrics/known-tools.ts";
 import { recordTimestamp } from "./ledger.ts";
 import type { Schedule } from "./schedule.ts";
 import type { SessionStatus } from "./state.ts";
@@ -44,6 +46,7 @@ export type FlushContext = {
 export async function flushArchive(context: FlushContext): Promise<void> {
   const { env, store } = context;
   await guarded(context, "archive", async () => {
+    const tools = await knownTools(env);
     for (let batches = 0; batches < BATCHES_AN_ALARM; batches++) {
       const sink = store.sink("archive");
       const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
@@ -53,6 +56,7 @@ export async function flushArchive(context: FlushContext): Promise<void> {
         // The row says what the archive holds once this batch is in.
         { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
         records,
+        tools,
       );
       for (const seq of conflicts) await raiseConflict(context, "archive", seq);
       const cursor = Math.max(last?.seq ?? 0, sink.cursor);
@@ -165,8 +169,10 @@ async function guarded(
 ): Promise<void> {
   const { store, schedule, flushIntervalMs } = context;
   const due = schedule.at(name);
+  const hadFailed = store.sink(name).failures > 0;
   try {
     const pause = await flush();
+    if (hadFailed) noteFlush(context, name, null);
     // Records may have come while the sink was busy; they found a due time standing. The log follows the archive.
     const goal = name === "log" ? store.sink("archive").cursor : context.status().entries;
     const left = store.sink(name).cursor < goal;
@@ -177,6 +183,8 @@ async function guarded(
     const sink = store.sink(name);
     const failures = sink.failures + 1;
     store.saveSink(name, { ...sink, failures });
+    count(context.env, inObject, "mcp_flush_failures_total", { sink: name });
+    noteFlush(context, name, due ?? Date.now());
     const pause = Math.min(MAX_BACKOFF_MS, flushIntervalMs * 2 ** Math.min(failures - 1, 20));
     schedule.set(name, Date.now() + pause);
     logEvent("error", "flush_failed", {
@@ -188,6 +196,13 @@ async function guarded(
       error: error instanceof Error ? error.message : String(error),
     });
   }
+}
+
+/** Tells the Metrics object since when a flush is overdue, or that it no longer is; the next failure tells it again. */
+function noteFlush({ env, status }: FlushContext, sink: SinkName, since: number | null): void {
+  metricsStub(env)
+    .noteFlush(sink, status().session_id, since)
+    .catch((error: unknown) => logEvent("warn", "flush_not_noted", { error: String(error) }));
 }
 
 /** Noted once; the session then keeps its records, whatever the sinks say. */

@@ -235,7 +235,7 @@ test("a chain that was rewritten as a whole is found by the check, for R2 holds 
   const { sampleSession } = await import("./sample-session.ts");
   const forged = sampleSession([{}, {}, {}], { session_id: client.id, at: Date.now() });
   await env.ARCHIVE_DB.prepare("DELETE FROM audit_log WHERE session_id = ?").bind(client.id).run();
-  await openArchive(env).write({ ...forged.row, entries: 1_000_000 }, forged.records);
+  await openArchive(env).write({ ...forged.row, entries: 1_000_000 }, forged.records, []);
   await env.ARCHIVE_DB.prepare("UPDATE sessions SET entries = 3 WHERE session_id = ?")
     .bind(client.id)
     .run();

@@ -10,6 +10,8 @@ import { verifyLines } from "../../src/audit/verify.ts";
 import { AWKWARD, type SampleSession, sampleSession } from "./sample-session.ts";
 
 const HASH = "ab".repeat(32);
+/** Tools that are counted under their names. */
+const TOOLS = ["f_one"];
 const ALL: EntryQuery = { after: null, limit: 1000 };
 
 function seqs(rows: readonly { seq: number }[]): number[] {
@@ -17,7 +19,7 @@ function seqs(rows: readonly { seq: number }[]): number[] {
 }
 
 async function stored(archive: Archive, session: SampleSession): Promise<SampleSession> {
-  expect(await archive.write(session.row, session.records)).toEqual([]);
+  expect(await archive.write(session.row, session.records, TOOLS)).toEqual([]);
   return session;
 }
 
@@ -85,11 +87,11 @@ export function describeArchive(name: string, open: () => Archive): void {
         head: records[n - 1]?.hash_chain ?? null,
       });
       await Promise.all([
-        archive.write(upTo(4), records.slice(0, 4)),
-        archive.write(upTo(6), records.slice(2)),
-        archive.write(upTo(4), records.slice(0, 4)),
+        archive.write(upTo(4), records.slice(0, 4), TOOLS),
+        archive.write(upTo(6), records.slice(2), TOOLS),
+        archive.write(upTo(4), records.slice(0, 4), TOOLS),
       ]);
-      expect(await archive.write(upTo(3), records.slice(0, 3))).toEqual([]);
+      expect(await archive.write(upTo(3), records.slice(0, 3), TOOLS)).toEqual([]);
       expect(await archive.page(row.session_id, 0, 10)).toEqual(records);
       expect(await archive.session(row.session_id)).toMatchObject({ entries: 6, head: row.head });
     });
@@ -100,7 +102,7 @@ export function describeArchive(name: string, open: () => Archive): void {
       const other = sampleSession([{}, { args: { a: 2 } }, {}, {}], {
         session_id: session.row.session_id,
       });
-      expect(await archive.write(other.row, other.records)).toEqual([2, 3]);
+      expect(await archive.write(other.row, other.records, TOOLS)).toEqual([2, 3]);
       const kept = await archive.page(session.row.session_id, 0, 10);
       expect(kept.slice(0, 3)).toEqual(session.records);
     });
@@ -112,9 +114,64 @@ export function describeArchive(name: string, open: () => Archive): void {
       const [first, second] = other.records;
       const stolen = session.records[1]?.hash_chain ?? "";
       if (first === undefined || second === undefined) throw new Error("no records");
-      expect(await archive.write(other.row, [first, { ...second, hash_chain: stolen }])).toEqual([
-        2,
+      expect(
+        await archive.write(other.row, [first, { ...second, hash_chain: stolen }], TOOLS),
+      ).toEqual([2]);
+    });
+
+    test("counts what is new, once, and live sessions up and down", async () => {
+      const archive = open();
+      const role = "c_role";
+      const session = sampleSession(
+        [
+          { tool: "f_one" },
+          { tool: "f_one", result: "error", error_code: "F_CODE" },
+          { tool: "no_such_tool" },
+          { event: "tool_intent", tool: "f_one", result: "pending" },
+        ],
+        { role, era: "c_era" },
+      );
+      const { row, records } = session;
+      const counts = async () => {
+        const all = await archive.counts();
+        const mine = all.filter(({ labels }) => labels.includes(role) || labels.includes("c_era"));
+        return Object.fromEntries(
+          mine.map(({ metric, labels, value }) => [metric + labels, value]),
+        );
+      };
+      await Promise.all([
+        archive.write(row, records, TOOLS),
+        archive.write({ ...row, entries: 2 }, records.slice(0, 2), TOOLS),
+        archive.write(row, records.slice(1), TOOLS),
       ]);
+      const counted = {
+        'mcp_audit_entries_total{"role":"c_role","result":"ok"}': 2,
+        'mcp_audit_entries_total{"role":"c_role","result":"error"}': 1,
+        'mcp_audit_entries_total{"role":"c_role","result":"pending"}': 1,
+        'mcp_tool_calls_total{"role":"c_role","tool":"f_one","result":"ok"}': 1,
+        'mcp_tool_calls_total{"role":"c_role","tool":"f_one","result":"error"}': 1,
+        'mcp_tool_calls_total{"role":"c_role","tool":"other","result":"ok"}': 1,
+      };
+      expect(await counts()).toEqual({ ...counted, 'mcp_session_active{"era":"c_era"}': 1 });
+      const ended = { ...row, ended_at: "2026-01-06T00:00:00.001Z" };
+      for (let again = 0; again < 2; again++) await archive.write(ended, [], TOOLS);
+      expect(await counts()).toEqual({ ...counted, 'mcp_session_active{"era":"c_era"}': 0 });
+    });
+
+    test("finds sessions that were last seen before a time and have not ended", async () => {
+      const archive = open();
+      const at = (year: number) => ({ last_seen_at: `${year}-01-01T00:00:00.000Z` });
+      const [late, early] = [sampleSession([{}], at(1999)), sampleSession([{}], at(1998))];
+      await stored(archive, late);
+      await stored(archive, early);
+      await stored(
+        archive,
+        sampleSession([{}], { ...at(1998), ended_at: "1998-01-01T00:00:00.000Z" }),
+      );
+      const idle = await archive.idle("2000-01-01T00:00:00.000Z", 10);
+      const ids = [early, late].map(({ row }) => row.session_id);
+      expect(idle.map(({ session_id }) => session_id)).toEqual(ids);
+      expect(await archive.idle("2000-01-01T00:00:00.000Z", 1)).toHaveLength(1);
     });
 
     test("finds entries by each filter, newest first", async () => {
@@ -263,7 +320,7 @@ export function describeArchive(name: string, open: () => Archive): void {
       await archive.erase(session_id, "2026-05-05T00:00:00.000Z");
       await archive.erase(session_id, "2026-06-06T00:00:00.000Z");
       // A flush that repeats brings nothing back.
-      expect(await archive.write(session.row, session.records)).toEqual([]);
+      expect(await archive.write(session.row, session.records, TOOLS)).toEqual([]);
       expect(await archive.session(session_id)).toMatchObject({
         wrapped_key: null,
         erased_at: "2026-05-05T00:00:00.000Z",

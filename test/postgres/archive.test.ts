@@ -51,7 +51,7 @@ describe("nobody changes a record", () => {
 
   async function stored(): Promise<string> {
     const { row, records } = sampleSession([{ args: { a: 1 } }]);
-    await new PostgresArchive(postgres.gatewayUrl).write(row, records);
+    await new PostgresArchive(postgres.gatewayUrl).write(row, records, []);
     return row.session_id;
   }
 
@@ -104,7 +104,7 @@ describe("what jsonb cannot hold", () => {
       },
     ]);
     const archive = new PostgresArchive(postgres.gatewayUrl);
-    await archive.write(row, records);
+    await archive.write(row, records, []);
     const rows = await query(
       postgres.url,
       "SELECT tool, args, context, notes FROM audit_log WHERE session_id = $1",

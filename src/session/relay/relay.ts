@@ -6,6 +6,7 @@
  */
 import { canonicalJson } from "../../audit/canonical.ts";
 import type { JsonObject } from "../../mcp/ijson.ts";
+import { inObject, observe } from "../../ops/metrics/collect.ts";
 import type { WireFailure } from "../../upstream/types.ts";
 import { covers, declaredTo, declaresTasks } from "../capabilities.ts";
 import type { Answered } from "../tool-call.ts";
@@ -69,8 +70,16 @@ export async function relay(given: RelayJob): Promise<Answered> {
     // Not before it is decided anew: with the answers the upstream goes on.
     if (exchange !== null) exchange.answer(brought);
     else exchange = begin(job, params);
+    const began = Date.now();
     const turn = await exchange.next(job.client.channel.signal, (notification) =>
       passNotification(job, notification),
+    );
+    observe(
+      job.runtime.env,
+      inObject,
+      "mcp_upstream_duration_seconds",
+      { upstream: job.route.entry.config.name },
+      Date.now() - began,
     );
     if (turn.kind === "asked") return suspend(job, intent, context, exchange, turn.questions);
     const { outcome } = turn;

@@ -1,0 +1,66 @@
+/**
+ * @module
+ * One line of the connection log: who came from where, and was let in or not.
+ */
+import ipaddr from "ipaddr.js";
+import { withoutCredential } from "../../audit/redact.ts";
+import { ERROR_CODES } from "../../policy/errors.ts";
+
+/** Characters of a user agent that are kept: it comes from outside. */
+const MAX_USER_AGENT = 256;
+
+export const OUTCOMES = ["accepted", "refused"] as const;
+
+export type Connection = {
+  /** RFC 3339. */
+  readonly at: string;
+  readonly outcome: (typeof OUTCOMES)[number];
+  /** Why it was refused, an error code; or what made it a new connection. */
+  readonly reason: string;
+  readonly status: number;
+  readonly principal: string | null;
+  readonly address: string | null;
+  readonly colo: string | null;
+  readonly tls_version: string | null;
+  readonly user_agent: string | null;
+  readonly request_id: string;
+};
+
+/** Where a request comes from, as the platform says; nothing of it is taken from what a client can set, but for the user agent. */
+export function originOf(
+  request: Request,
+): Pick<Connection, "address" | "colo" | "tls_version" | "user_agent"> {
+  const agent = request.headers.get("user-agent");
+  return {
+    address: addressOf(request.headers.get("cf-connecting-ip")),
+    colo: coloOf(request),
+    tls_version: textOf(request.cf?.tlsVersion),
+    user_agent: agent === null ? null : agentOf(agent),
+  };
+}
+
+/** Which of the platform's locations took the request. */
+export function coloOf(request: Request): string | null {
+  return textOf(request.cf?.colo);
+}
+
+/** The one spelling of an address: IPv4 in IPv6 is IPv4. */
+function addressOf(text: string | null): string | null {
+  return text !== null && ipaddr.isValid(text) ? ipaddr.process(text).toString() : null;
+}
+
+function agentOf(agent: string): string {
+  const plain = agent.toWellFormed().replaceAll(/\p{C}/gu, " ");
+  return withoutCredential(plain.slice(0, MAX_USER_AGENT));
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === "string" && value !== "" ? value.slice(0, 64) : null;
+}
+
+const KNOWN_REASONS: ReadonlySet<string> = new Set(ERROR_CODES);
+
+/** Why a request was refused, of a closed list. */
+export function refusalReason(code: string | null, status: number): string {
+  return code !== null && KNOWN_REASONS.has(code) ? code : `HTTP_${status}`;
+}

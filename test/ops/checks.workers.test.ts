@@ -1,0 +1,167 @@
+import { env } from "cloudflare:workers";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { sha256Hex } from "../../src/audit/hash-node.ts";
+import { requireConfig } from "../../src/config.ts";
+import { SYSTEM_PRINCIPAL } from "../../src/edge/principal.ts";
+import { metricsStub } from "../../src/objects.ts";
+import { sendAlert } from "../../src/ops/alerts/send.ts";
+import { runChecks } from "../../src/ops/checks/run.ts";
+import { CONNECTIONS_KEPT_MS } from "../../src/ops/connections/log.ts";
+import { runScheduled } from "../../src/ops/scheduled.ts";
+import { ambientSessionId } from "../../src/session/ids.ts";
+import { Client, mintKey, recordsOf, verified } from "../support/gateway.ts";
+import {
+  advance,
+  alarmOf,
+  captureLogs,
+  DAY,
+  HOUR,
+  inSession,
+  MINUTE,
+  ring,
+  SESSION_TTL,
+  session,
+  useStoppedClock,
+} from "../support/objects.ts";
+
+useStoppedClock();
+const logs = captureLogs();
+
+/** Takes the gateway's requests to receivers, and answers them. */
+function receivers(answer: () => Response) {
+  return vi.spyOn(globalThis, "fetch").mockImplementation(async () => answer());
+}
+
+afterEach(() => {
+  receivers(() => new Response()).mockRestore();
+});
+
+const config = { ...requireConfig(env), alertWebhooks: [] };
+
+function systemSession(): string {
+  const owner = { tenant: SYSTEM_PRINCIPAL.tenant, principal: SYSTEM_PRINCIPAL.id };
+  return ambientSessionId(sha256Hex, owner, Date.now());
+}
+
+async function findings(check: string): Promise<(number | undefined)[]> {
+  const { gauges } = await metricsStub(env).snapshot();
+  return gauges.filter(({ labels }) => labels.includes(`"${check}"`)).map(({ value }) => value);
+}
+
+describe("a session whose alarm was lost", () => {
+  test("is found, woken and recorded, and then ends by itself", async () => {
+    const client = await Client.open(await mintKey("windsurf"));
+    await ring(session(client.id));
+    await inSession(client.id, (_sql, state) => state.storage.deleteAlarm());
+    advance(SESSION_TTL + 20 * MINUTE);
+    // A new life: the one that was there would know of an alarm that it has set.
+    await inSession(client.id, (_sql, state) => state.abort("evicted")).catch(() => {});
+    await runChecks(env, config, Date.now());
+    expect(await findings("lost_alarm")).toEqual([1]);
+    expect(await alarmOf(session(client.id))).not.toBeNull();
+    const record = (await recordsOf(systemSession())).find(
+      ({ context }) => context?.subject === client.id,
+    );
+    expect(record).toMatchObject({
+      event: "admin",
+      principal: "system:gateway",
+      result: "error",
+      context: { action: "check.lost_alarm", severity: "warning" },
+    });
+    expect((await verified(systemSession())).verdicts.integrity.ok).toBe(true);
+    // Found again within the day, it is shown and logged again, and recorded no more.
+    const before = (await recordsOf(systemSession())).length;
+    await runChecks(env, config, Date.now());
+    expect((await recordsOf(systemSession())).length).toBe(before);
+    await ring(session(client.id));
+    await ring(session(client.id));
+    await runChecks(env, config, Date.now());
+    expect(await findings("lost_alarm")).toEqual([0]);
+  });
+});
+
+test("a flush that is overdue for minutes is found", async () => {
+  await metricsStub(env).noteFlush("archive", "a-session", Date.now() - 6 * MINUTE);
+  await runChecks(env, config, Date.now());
+  expect(await findings("stalled_flush")).toEqual([1]);
+  expect(logs.some((line) => line.includes('"check":"stalled_flush"'))).toBe(true);
+  await metricsStub(env).noteFlush("archive", "a-session", null);
+  await runChecks(env, config, Date.now());
+  expect(await findings("stalled_flush")).toEqual([0]);
+});
+
+test("a key that ends within a week is found, unless it has a successor", async () => {
+  const key = await mintKey("auditor", { expires_in_days: 5 });
+  await runChecks(env, config, Date.now());
+  const found = (await recordsOf(systemSession())).filter(
+    ({ context }) => context?.action === "check.expiring_key",
+  );
+  expect(found.map(({ context }) => context?.subject)).toContain(key.id);
+  const standing = await findings("expiring_key");
+  await env.ARCHIVE_DB.prepare(
+    `INSERT INTO api_keys (id, digest, name, role, tenant, line, created_at, expires_at)
+     SELECT 'successor0000000', 'd', name, role, tenant, line, created_at, '2101-01-01T00:00:00.000Z'
+     FROM api_keys WHERE id = ?`,
+  )
+    .bind(key.id)
+    .run();
+  await runChecks(env, config, Date.now());
+  expect(await findings("expiring_key")).toEqual(standing.map((n) => (n ?? 0) - 1));
+});
+
+test("connections that were kept long enough are deleted", async () => {
+  const insert = (id: string, at: number) =>
+    env.ARCHIVE_DB.prepare(
+      `INSERT INTO connections (id, at, outcome, reason, status, request_id, count)
+       VALUES (?, ?, 'refused', 'FORBIDDEN', 403, 'r', 1)`,
+    ).bind(id, new Date(at).toISOString());
+  const now = Date.now();
+  await env.ARCHIVE_DB.batch([
+    insert("old", now - CONNECTIONS_KEPT_MS - 1),
+    insert("new", now - CONNECTIONS_KEPT_MS + DAY),
+  ]);
+  await runScheduled(env, config, now);
+  const { results } = await env.ARCHIVE_DB.prepare(
+    "SELECT id FROM connections WHERE id IN ('old', 'new')",
+  ).all();
+  expect(results).toEqual([{ id: "new" }]);
+});
+
+describe("an alert", () => {
+  const alerting = {
+    ...config,
+    alertWebhooks: [{ kind: "json" as const, url: "https://alerts.example.com/hook" }],
+  };
+  const alert = (key: string) => ({
+    key,
+    severity: "critical" as const,
+    summary: "it happened",
+    details: {},
+  });
+
+  test("goes out once an hour for each key, and says how many were held back", async () => {
+    const sent = receivers(() => new Response());
+    for (let n = 0; n < 3; n++) await sendAlert(env, alert("one"), alerting);
+    await sendAlert(env, alert("two"), alerting);
+    expect(sent).toHaveBeenCalledTimes(2);
+    advance(HOUR);
+    await sendAlert(env, alert("one"), alerting);
+    expect(String(sent.mock.calls[2]?.[1]?.body)).toContain('"held_back":2');
+  });
+
+  test("that reached nobody is tried again with the next", async () => {
+    const sent = receivers(() => new Response(null, { status: 500 }));
+    await sendAlert(env, alert("three"), alerting);
+    await sendAlert(env, alert("three"), alerting);
+    expect(sent).toHaveBeenCalledTimes(2);
+  });
+
+  test("goes to no private address, and the log does not show where", async () => {
+    const sent = receivers(() => new Response());
+    const url = "http://169.254.169.254/secret-path";
+    await sendAlert(env, alert("four"), { ...alerting, alertWebhooks: [{ kind: "json", url }] });
+    expect(sent).not.toHaveBeenCalled();
+    expect(logs.some((line) => line.includes("alert_not_sent"))).toBe(true);
+    expect(logs.some((line) => line.includes("secret-path"))).toBe(false);
+  });
+});
