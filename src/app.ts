@@ -6,11 +6,12 @@
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
 import { type Config, loadConfig } from "./config.ts";
-import { authenticate, credentialOf, stillValid } from "./edge/authenticate.ts";
+import { admit, stillAdmitted } from "./edge/admission.ts";
 import { finishResponse, guardRequest } from "./edge/guard.ts";
 import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
 import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
 import { postMcp } from "./edge/mcp-endpoint.ts";
+import { challengeOf, resourceMetadata } from "./edge/protected-resource.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
 import { checkDeployment } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";
@@ -79,6 +80,9 @@ export function createApp(): Hono<AppEnv> {
   app.use("/admin/*", fitDeployment);
   app.route("/admin", adminApp());
 
+  app.get("/.well-known/oauth-protected-resource", metadata);
+  app.get("/.well-known/oauth-protected-resource/mcp", metadata);
+
   app.notFound((c) =>
     refusalResponse(
       new HttpRefusal(404, "NOT_FOUND", "There is nothing here."),
@@ -90,10 +94,18 @@ export function createApp(): Hono<AppEnv> {
   app.onError((error, c) => {
     const refusal = error instanceof HttpRefusal ? error : unexpected(c, error);
     c.get("note")({ error_code: refusal.code });
-    return refusalResponse(refusal, c.req.path === "/mcp", c.get("requestId"));
+    const onMcp = c.req.path === "/mcp";
+    const response = refusalResponse(refusal, onMcp, c.get("requestId"));
+    const challenge = onMcp ? challengeOf(refusal, c.get("config"), c.req.raw) : null;
+    if (challenge !== null) response.headers.set("www-authenticate", challenge);
+    return response;
   });
 
   return app;
+}
+
+function metadata(c: Context<AppEnv>): Response | Promise<Response> {
+  return resourceMetadata(c.get("config"), c.req.raw) ?? c.notFound();
 }
 
 function guarded(c: Context<AppEnv>, config: Config): Response | null {
@@ -131,10 +143,13 @@ async function fitDeployment(c: Context<AppEnv>, next: () => Promise<void>): Pro
 
 /** Authenticates a request to `/mcp`; operators have no MCP role. */
 async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
-  const credential = credentialOf(c.req.raw.headers);
-  const { principal } = await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
-    c.executionCtx.waitUntil(work),
-  );
+  const asking = {
+    request: c.req.raw,
+    env: c.env,
+    config: c.get("config"),
+    waitUntil: (work: Promise<unknown>) => c.executionCtx.waitUntil(work),
+  };
+  const { principal, accessToken } = await admit(asking);
   c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });
   if (principal.role === "operator") {
     throw new HttpRefusal(
@@ -144,13 +159,11 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
     );
   }
   return {
-    request: c.req.raw,
-    env: c.env,
-    config: c.get("config"),
+    ...asking,
     principal,
+    accessToken,
     requestId: c.get("requestId"),
-    waitUntil: (work) => c.executionCtx.waitUntil(work),
-    stillAllowed: () => stillValid(credential, principal, c.env.ARCHIVE_DB, Date.now()),
+    stillAllowed: () => stillAdmitted(asking, principal),
     log: ({ method, tool, error_code, session_id }) =>
       c.get("note")({
         mcp_method: method?.slice(0, MAX_LOGGED_TEXT),
@@ -172,9 +185,10 @@ function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || ALWAYS.has(path)) return path;
-  const part = /^\/admin\/(keys|sessions|audit|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
-    path,
-  )?.[1];
+  const part =
+    /^\/admin\/(keys|client-certificates|sessions|audit|plans|files|upstreams|openapi\.json)(?:\/|$)/.exec(
+      path,
+    )?.[1];
   return part === undefined ? "other" : `/admin/${part}`;
 }
 

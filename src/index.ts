@@ -5,6 +5,7 @@
 import { createApp } from "./app.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { readiness } from "./ops/health.ts";
+import { remindOfEndingKeys } from "./ops/key-expiry.ts";
 import { logEvent } from "./ops/log.ts";
 import { refreshAll } from "./upstream/catalogue.ts";
 
@@ -22,6 +23,7 @@ export default {
   async scheduled(_controller, env) {
     const loaded = loadConfig(env);
     if (loaded.ok) await refreshUpstreams(env, loaded.config);
+    await remindOfEndingKeys(env.ARCHIVE_DB, Date.now());
     const { status, checks } = await readiness(env);
     const failed = Object.entries(checks).flatMap(([name, { ok }]) => (ok ? [] : [name]));
     logEvent(status === "ready" ? "info" : "error", "readiness", {

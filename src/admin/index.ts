@@ -6,13 +6,16 @@
 import { type Context, Hono } from "hono";
 import type { AppEnv } from "../app.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
+import { requireAddress } from "../edge/address.ts";
+import { admitKey } from "../edge/admission.ts";
 import { digestsEqual } from "../edge/api-key.ts";
-import { authenticate, credentialOf } from "../edge/authenticate.ts";
+import { credentialOf } from "../edge/authenticate.ts";
 import { parseJsonBody, readBody } from "../edge/body.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { bindCertificate, listCertificates, unbindCertificate } from "./client-certificates.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -35,6 +38,9 @@ const ROUTES: readonly AdminRoute[] = [
   listKeys,
   rotateKey,
   revokeKey,
+  listCertificates,
+  bindCertificate,
+  unbindCertificate,
   listSessions,
   endSession,
   queryAudit,
@@ -93,8 +99,9 @@ function notBootstrap(operator: Principal): void {
 
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
 async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
-  const credential = credentialOf(c.req.raw.headers);
   const config = c.get("config");
+  requireAddress(config.allowedIps, c.req.raw.headers);
+  const credential = credentialOf(c.req.raw.headers);
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));
   const principal: Principal = bootstrap
     ? {
@@ -105,8 +112,15 @@ async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
         upstreams: null,
       }
     : (
-        await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
-          c.executionCtx.waitUntil(work),
+        await admitKey(
+          {
+            request: c.req.raw,
+            env: c.env,
+            config,
+            waitUntil: (work) => c.executionCtx.waitUntil(work),
+          },
+          credential,
+          Date.now(),
         )
       ).principal;
   c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });

@@ -103,7 +103,8 @@ export async function listen(
     }
   });
   if (uris.length > 0) {
-    const wish = { principal, capabilities: relayable(capabilities), uris };
+    const { accessToken } = call;
+    const wish = { principal, capabilities: relayable(capabilities), uris, accessToken };
     stopListener = listenForResources(env, wish, (uri) => {
       // Authorised again: a key or an upstream may have been narrowed since.
       directoryOf(env).then(

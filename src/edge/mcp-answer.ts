@@ -25,6 +25,8 @@ export type McpRequest = {
   readonly env: Env;
   readonly config: Config;
   readonly principal: Principal;
+  /** The access token that it came with, if it did. */
+  readonly accessToken: string | null;
   readonly requestId: string;
   /** Fills in what the request's log line says of the call. */
   readonly log: (call: CallLog & { session_id?: string }) => void;
@@ -74,6 +76,13 @@ export async function answerOf(
     }
     case "unsettled":
       throw unsettled();
+    case "limited":
+      throw new HttpRefusal(
+        429,
+        "RATE_LIMITED",
+        "This session has asked as much as it may for now. Wait as long as Retry-After says.",
+        { headers: { "retry-after": String(Math.ceil(reply.retryAfterMs / 1000)) } },
+      );
     case "overloaded":
       throw new HttpRefusal(
         503,

@@ -21,6 +21,7 @@ import {
 } from "./flush.ts";
 import { ambientCloseMs, mintedAtMs } from "./ids.ts";
 import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { type Limited, SessionLimits } from "./limits.ts";
 import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
 import type { SessionState, SessionStatus } from "./state.ts";
@@ -55,6 +56,7 @@ export class LiveSession {
   #settling: Promise<void> | null = null;
   #inFlight = 0;
   #closing = false;
+  readonly #limits: SessionLimits;
   readonly #idleWaiters: (() => void)[] = [];
   readonly streams: Streams;
   readonly client: ClientSide;
@@ -83,6 +85,7 @@ export class LiveSession {
       sessionKey: key,
       auditArgs: config.auditArgs,
     });
+    this.#limits = new SessionLimits(config.sessionRate);
     this.streams = new Streams(ctx);
     this.client = new ClientSide(this.streams);
     this.upstreams = new UpstreamSide({
@@ -119,6 +122,11 @@ export class LiveSession {
   /** Whether more records wait for the sinks than a session may hold back. */
   get overloaded(): boolean {
     return this.#ledger.head.seq - this.#store.sink("archive").cursor > MAX_UNFLUSHED;
+  }
+
+  /** Lets so many requests of the owner's in, or says when to come back. */
+  admitRequests({ limits }: Principal, requests: number): Limited | null {
+    return this.#limits.admit(limits, requests, this.#inFlight, Date.now());
   }
 
   /** Whether calls are taken: not closing, not ended, not past its idle life. */

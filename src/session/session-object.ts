@@ -16,10 +16,12 @@ import { requireConfig } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
+import { MAX_STREAMS } from "../policy/limits.ts";
 import { relayable } from "./capabilities.ts";
 import { dispatch, type OnStream } from "./dispatch.ts";
 import { dispatch2026 } from "./dispatch-2026.ts";
 import type { Entry, Receipt } from "./ledger.ts";
+import { requestsIn } from "./limits.ts";
 import { LiveSession } from "./live-session.ts";
 import type {
   BoundOpening,
@@ -81,6 +83,9 @@ export class SessionObject extends DurableObject<Env> {
   async handle(call: Call): Promise<Reply> {
     const session = await this.#admit(call.principal, "2025");
     if (typeof session === "string") return { kind: session };
+    const limited = session.admitRequests(call.principal, requestsIn(call.payload));
+    if (limited !== null) return limited;
+    session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, (onStream) =>
       dispatch(session.runtime(), call, onStream),
     );
@@ -93,6 +98,9 @@ export class SessionObject extends DurableObject<Env> {
         ? await this.#admit(call.principal, "2026")
         : this.#ambient(call.ambient);
     if (typeof session === "string") return { kind: session };
+    const limited = session.admitRequests(call.principal, 1);
+    if (limited !== null) return limited;
+    session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, async (onStream) => {
       const runtime = session.runtime(this.#stateless(call));
       return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
@@ -141,7 +149,11 @@ export class SessionObject extends DurableObject<Env> {
     const session = await this.#attending(principal, wish);
     if (typeof session === "string") return new Response(session, { status: 404 });
     const { streams } = session;
-    if (streams.full) return new Response("full", { status: 503 });
+    // A call is under way already: only its session's bound holds for its answer.
+    const most = wish.kind === "call" ? MAX_STREAMS : (principal.limits?.streams ?? MAX_STREAMS);
+    if (streams.openStreams >= most) {
+      return new Response("full", { status: 503 });
+    }
     if (wish.kind === "resume") {
       const place = parseEventId(wish.after);
       if (place === null || !streams.resumable(place)) {

@@ -56,6 +56,8 @@ export type Call = {
   readonly principal: Principal;
   readonly payload: JsonValue;
   readonly requestId: string;
+  /** The caller's access token, for upstreams that are asked in its name: kept in memory alone. */
+  readonly accessToken?: string;
 };
 
 /** A request of the 2026 era that a session answers, its headers checked against its body. */
@@ -63,6 +65,8 @@ export type StatelessCall = {
   readonly principal: Principal;
   readonly request: RpcRequest;
   readonly requestId: string;
+  /** As in {@link Call}. */
+  readonly accessToken?: string;
   /** How the ambient session is opened when it is the one that is asked; null on a session of its own. */
   readonly ambient: OpenInput | null;
   /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
@@ -98,6 +102,8 @@ export type Reply =
     }
   /** The answer comes on a stream of the session: fetch it there. */
   | { readonly kind: "stream"; readonly stream: number; readonly log: CallLog }
+  /** The caller has asked too much; when it may ask again, in ms. */
+  | { readonly kind: "limited"; readonly retryAfterMs: number }
   /** Too many records wait for the sinks. */
   | { readonly kind: "overloaded" }
   /** An intent of an earlier life cannot be settled yet. */

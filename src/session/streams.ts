@@ -35,8 +35,6 @@ const WINDOW_CHARS = 600_000;
 const WINDOW_FRAMES = 64;
 /** Characters of finished streams that a session keeps for clients that may still come back. */
 const MAX_KEPT_CHARS = 64_000_000;
-/** Streams with a socket, of one session. */
-const MAX_SOCKETS = 256;
 
 /** `get`: server-to-client, of the 2025 era. `post`: of one POST, resumable. `call`: of one POST of the 2026 era. */
 export const STREAM_KINDS = ["get", "post", "call"] as const;
@@ -151,8 +149,8 @@ export class Streams {
   }
 
   /** Whether the object has room for another socket. */
-  get full(): boolean {
-    return this.#ctx.getWebSockets().length >= MAX_SOCKETS;
+  get openStreams(): number {
+    return this.#ctx.getWebSockets().length;
   }
 
   /**
