@@ -43,9 +43,12 @@ export function fullBucket(rate: Rate, now: number): Bucket {
  */
 export function take(bucket: Bucket, rate: Rate, requests: number, now: number): Taken {
   const capacity = rate.burst * COST;
+  // A clock of whole milliseconds makes one pause longer and the next one shorter than they are:
+  // what a millisecond gives may be carried over, though never as much as a request.
+  const slack = Math.min(rate.perMinute, COST - 1);
   // A clock that was set back gives nothing, and takes nothing away.
   const at = Math.max(now, bucket.at);
-  const level = Math.min(capacity, bucket.level + (at - bucket.at) * rate.perMinute);
+  const level = Math.min(capacity + slack, bucket.level + (at - bucket.at) * rate.perMinute);
   const cost = Math.min(requests * COST, capacity);
   if (level >= cost) return { ok: true, bucket: { level: level - cost, at } };
   return { ok: false, retryAfterMs: Math.ceil((cost - level) / rate.perMinute) + (at - now) };
