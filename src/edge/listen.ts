@@ -6,6 +6,7 @@
  */
 import * as z from "zod";
 import { LISTEN_HEADER, type ListenWish } from "../hub/listener-object.ts";
+import { headerJson } from "../mcp/header-json.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import { INVALID_PARAMS } from "../mcp/jsonrpc.ts";
@@ -138,7 +139,7 @@ function listenForResources(
   const connect = async (): Promise<void> => {
     try {
       const response = await listenerStub(env).fetch("https://listener/", {
-        headers: { upgrade: "websocket", [LISTEN_HEADER]: JSON.stringify(wish) },
+        headers: { upgrade: "websocket", [LISTEN_HEADER]: headerJson(wish) },
       });
       const opened = response.webSocket;
       if (opened === null) throw new Error(`the listener answered ${response.status}`);

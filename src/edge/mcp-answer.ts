@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import type { Config } from "../config.ts";
+import { headerJson } from "../mcp/header-json.ts";
 import { sessionStub } from "../objects.ts";
 import type { CallLog, Reply } from "../session/state.ts";
 import {
@@ -140,7 +141,7 @@ export async function openSessionStream(
 ): Promise<SessionStream | Response> {
   const asked: StreamRequest = { principal: call.principal, wish };
   const response = await sessionStub(call.env, sessionId).fetch("https://session/stream", {
-    headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: JSON.stringify(asked) },
+    headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: headerJson(asked) },
   });
   const socket = response.webSocket;
   if (socket === null) return response;

@@ -13,11 +13,8 @@ export const MAX_RATE_PER_MINUTE = 1_000_000;
 export const MAX_SESSIONS = 1_000_000;
 /** Streams with a socket of one session: an object's memory bounds them. */
 export const MAX_STREAMS = 256;
-/** Calls of one session under way at once: each holds its arguments and its answer in 128 MB. */
+/** Calls of one session under way at once, also where its key says nothing: each holds its arguments and its answer in 128 MB. */
 export const MAX_CONCURRENT_CALLS = 256;
-
-/** Calls of one session that may be under way, where its key says nothing else. */
-export const DEFAULT_CONCURRENT_CALLS = 64;
 
 /** The `limits` of a key. What it leaves out is the deployment's. */
 export const limitsSchema = z.strictObject({

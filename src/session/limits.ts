@@ -8,7 +8,7 @@
  */
 import type { JsonValue } from "../mcp/ijson.ts";
 import { classifyMessage } from "../mcp/jsonrpc.ts";
-import { DEFAULT_CONCURRENT_CALLS, type Limits } from "../policy/limits.ts";
+import { type Limits, MAX_CONCURRENT_CALLS } from "../policy/limits.ts";
 import { type Bucket, fullBucket, type Rate, take } from "../policy/token-bucket.ts";
 
 /** When a session that is busy with other calls may be asked again: some of them will be over. */
@@ -33,7 +33,7 @@ export class SessionLimits {
     now: number,
   ): Limited | null {
     if (requests === 0) return null;
-    if (inFlight >= (limits?.concurrent_calls ?? DEFAULT_CONCURRENT_CALLS)) {
+    if (inFlight >= (limits?.concurrent_calls ?? MAX_CONCURRENT_CALLS)) {
       return { kind: "limited", retryAfterMs: BUSY_RETRY_MS };
     }
     const rate = rateOf(this.#rate, limits);
