@@ -80,8 +80,8 @@ async function verifiedWith(
   now: number,
 ): Promise<JWTVerifyResult | TokenResult> {
   let found = await source.current(now);
-  // Twice at most: with the keys at hand, and with newer ones.
-  for (;;) {
+  // With the keys at hand, and once more with newer ones.
+  for (const isLast of [false, true]) {
     if (!found.ok) return { kind: "unavailable" };
     const keys: KeySet = found.keys;
     try {
@@ -95,11 +95,12 @@ async function verifiedWith(
       });
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) return invalid(problemIn(error));
-      const newer = await source.newerThan(keys, now);
-      if (newer === null) return invalid("key");
+      const newer = isLast ? null : await source.newerThan(keys, now);
+      if (newer === null) break;
       found = newer;
     }
   }
+  return invalid("key");
 }
 
 /** Every failure of jose's, and whatever else a hostile token makes it throw. */
