@@ -7,12 +7,15 @@ import { type Context, Hono } from "hono";
 import { adminApp, operatorOf } from "./admin/index.ts";
 import { sha256Hex } from "./audit/hash-node.ts";
 import { type Config, loadConfig } from "./config.ts";
+import { requireAddress } from "./edge/address.ts";
+import { admit, stillAdmitted } from "./edge/admission.ts";
 import { digestsEqual } from "./edge/api-key.ts";
-import { authenticate, credentialOf, stillValid } from "./edge/authenticate.ts";
+import { credentialOf } from "./edge/authenticate.ts";
 import { finishResponse, guardRequest } from "./edge/guard.ts";
 import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
 import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
 import { postMcp } from "./edge/mcp-endpoint.ts";
+import { challengeOf, resourceMetadata } from "./edge/protected-resource.ts";
 import { HttpRefusal, refusalResponse } from "./edge/refusal.ts";
 import { logCheckpoint, logTile, logVkeys } from "./log/log-routes.ts";
 import { addCheckpoint, witnessVkeys } from "./log/witness-routes.ts";
@@ -42,6 +45,9 @@ const MAX_LOGGED_TEXT = 128;
 
 /** Routes that answer even while the configuration is broken: they say what is wrong. */
 const ALWAYS = new Set(["/health", "/health/ready"]);
+
+/** Where clients find out who issues tokens for this gateway (RFC 9728). */
+const METADATA_PATH = "/.well-known/oauth-protected-resource";
 
 export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
@@ -119,6 +125,9 @@ export function createApp(): Hono<AppEnv> {
   app.use("/admin/*", fitDeployment);
   app.route("/admin", adminApp());
 
+  app.get(METADATA_PATH, metadata);
+  app.get(`${METADATA_PATH}/mcp`, metadata);
+
   app.notFound((c) =>
     refusalResponse(
       new HttpRefusal(404, "NOT_FOUND", "There is nothing here."),
@@ -130,10 +139,18 @@ export function createApp(): Hono<AppEnv> {
   app.onError((error, c) => {
     const refusal = error instanceof HttpRefusal ? error : unexpected(c, error);
     c.get("note")({ error_code: refusal.code });
-    return refusalResponse(refusal, c.req.path === "/mcp", c.get("requestId"));
+    const onMcp = c.req.path === "/mcp";
+    const response = refusalResponse(refusal, onMcp, c.get("requestId"));
+    const challenge = onMcp ? challengeOf(refusal, c.get("config"), c.req.raw) : null;
+    if (challenge !== null) response.headers.set("www-authenticate", challenge);
+    return response;
   });
 
   return app;
+}
+
+function metadata(c: Context<AppEnv>): Response | Promise<Response> {
+  return resourceMetadata(c.get("config"), c.req.raw) ?? c.notFound();
 }
 
 function guarded(c: Context<AppEnv>, config: Config): Response | null {
@@ -171,10 +188,13 @@ async function fitDeployment(c: Context<AppEnv>, next: () => Promise<void>): Pro
 
 /** Authenticates a request to `/mcp`; operators have no MCP role. */
 async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
-  const credential = credentialOf(c.req.raw.headers);
-  const { principal } = await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
-    c.executionCtx.waitUntil(work),
-  );
+  const asking = {
+    request: c.req.raw,
+    env: c.env,
+    config: c.get("config"),
+    waitUntil: (work: Promise<unknown>) => c.executionCtx.waitUntil(work),
+  };
+  const { principal, accessToken } = await admit(asking);
   c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });
   if (principal.role === "operator") {
     throw new HttpRefusal(
@@ -185,14 +205,12 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
   }
   const { env } = c;
   return {
-    request: c.req.raw,
-    env,
-    config: c.get("config"),
+    ...asking,
     principal,
+    accessToken,
     switches: concerning(await standingSwitches(c), principal),
     requestId: c.get("requestId"),
-    waitUntil: (work) => c.executionCtx.waitUntil(work),
-    stillAllowed: () => stillValid(credential, principal, c.env.ARCHIVE_DB, Date.now()),
+    stillAllowed: () => stillAdmitted(asking, principal),
     isStopped: async (sessionId) => {
       const { tenant, role } = principal;
       const subject = { tenant, role, session_id: sessionId, tool: null, upstream: null };
@@ -222,7 +240,8 @@ async function standingSwitches(c: Context<AppEnv>): Promise<SwitchSet> {
 
 /** Whoever has `METRICS_TOKEN`, or is an operator. */
 async function mayScrape(c: Context<AppEnv>): Promise<void> {
-  const { metricsToken } = c.get("config");
+  const { metricsToken, allowedIps } = c.get("config");
+  requireAddress(allowedIps, c.req.raw.headers);
   const credential = credentialOf(c.req.raw.headers);
   if (metricsToken !== null && digestsEqual(sha256Hex(credential), sha256Hex(metricsToken))) return;
   await operatorOf(c);
@@ -256,6 +275,7 @@ const ADMIN_PARTS: ReadonlySet<string> = new Set([
 /** Paths in logs are routes, so that ids and whatever a scanner tries stay out of the label. */
 function routeOf(path: string): string {
   if (path === "/mcp" || path === "/metrics" || ALWAYS.has(path)) return path;
+  if (path === METADATA_PATH || path === `${METADATA_PATH}/mcp`) return METADATA_PATH;
   const open = /^\/(?:log\/(?:checkpoint|vkey|tile)|witness\/(?:add-checkpoint|vkey))(?=\/|$)/.exec(
     path,
   );

@@ -14,8 +14,11 @@ import {
   type WitnessConfig,
   witnessConfig,
 } from "./log/witness-config.ts";
+import { parseIssuers, type TokenIssuer } from "./oauth/issuers.ts";
 import { type Webhook, webhooksSchema } from "./ops/alerts/webhooks.ts";
-import { logEvent } from "./ops/log.ts";
+import { type Cidr, parseCidr } from "./policy/cidr.ts";
+import { MAX_RATE_PER_MINUTE, MAX_SESSIONS } from "./policy/limits.ts";
+import type { Rate } from "./policy/token-bucket.ts";
 
 const SECRET_BYTES = 32;
 
@@ -89,6 +92,26 @@ const witnesses = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+const addressBlocks = z.string().transform((text, context) => {
+  const list: Cidr[] = [];
+  for (const part of text.split(",").map((each) => each.trim())) {
+    const cidr = part === "" ? null : parseCidr(part);
+    if (cidr !== null) list.push(cidr);
+    else if (part !== "") {
+      context.addIssue({ code: "custom", message: `holds ${part}, which is no address or CIDR` });
+      return z.NEVER;
+    }
+  }
+  return list.length === 0 ? null : list;
+});
+
+const tokenIssuers = z.string().transform((text, context) => {
+  const parsed = parseIssuers(text);
+  if (parsed.ok) return parsed.issuers;
+  context.addIssue({ code: "custom", message: parsed.message });
+  return z.NEVER;
+});
+
 const alertWebhooks = z.string().transform((text, context) => {
   const parsed = webhooksSchema.safeParse(jsonOrNull(text));
   if (parsed.success) return parsed.data;
@@ -109,22 +132,12 @@ function jsonOrNull(text: string): unknown {
   }
 }
 
+const trueOrFalse = z
+  .enum(["true", "false"], 'must be "true" or "false"')
+  .prefault("false")
+  .transform((value) => value === "true");
+
 const DAY_MS = 86_400_000;
-
-/** Features that this version does not have: setting them must not look as if they were on. */
-const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = {
-  ALLOWED_IPS: [],
-  MCP_TOKEN_ISSUERS: ["[]"],
-  REQUIRE_CLIENT_CERT: ["false"],
-};
-
-/** Variables of limits that this version does not enforce yet: said in the log, for a limit is no gate. */
-export const UNENFORCED = [
-  "MAX_SESSIONS_PER_PRINCIPAL",
-  "RATE_LIMIT_PER_MINUTE",
-  "RATE_LIMIT_BURST",
-  "RATE_LIMIT_PRINCIPAL_PER_MINUTE",
-] as const;
 
 const schema = z.object({
   PUBLIC_URL: publicUrl.optional(),
@@ -143,10 +156,14 @@ const schema = z.object({
   ALLOWED_ORIGINS: origins.prefault(""),
   ALERT_WEBHOOKS: alertWebhooks.prefault("[]"),
   KEY_LIFETIME_DAYS: wholeNumber(1, 365).prefault("30"),
-  ALLOW_PRIVATE_UPSTREAMS: z
-    .enum(["true", "false"], 'must be "true" or "false"')
-    .prefault("false")
-    .transform((value) => value === "true"),
+  ALLOW_PRIVATE_UPSTREAMS: trueOrFalse,
+  MAX_SESSIONS_PER_PRINCIPAL: wholeNumber(1, MAX_SESSIONS).prefault("1000"),
+  RATE_LIMIT_PER_MINUTE: wholeNumber(0, MAX_RATE_PER_MINUTE).prefault("600"),
+  RATE_LIMIT_BURST: wholeNumber(1, MAX_RATE_PER_MINUTE).prefault("20"),
+  RATE_LIMIT_PRINCIPAL_PER_MINUTE: wholeNumber(0, MAX_RATE_PER_MINUTE).prefault("6000"),
+  ALLOWED_IPS: addressBlocks.prefault(""),
+  MCP_TOKEN_ISSUERS: tokenIssuers.prefault("[]"),
+  REQUIRE_CLIENT_CERT: trueOrFalse,
   ADMIN_TOKEN: z
     .string("is missing: it must be a secret of at least 32 characters")
     .min(32, "must have at least 32 characters"),
@@ -182,6 +199,15 @@ export type Config = WitnessConfig & {
   readonly logOrigin: string;
   /** Seeds of the log's signing keys: the current one, and the next one during a rotation. */
   readonly logSeeds: readonly [Uint8Array, ...Uint8Array[]];
+  readonly maxSessionsPerPrincipal: number;
+  /** Of one session; null sets no limit. */
+  readonly sessionRate: Rate | null;
+  /** Requests of one principal a minute; null sets no limit. */
+  readonly principalPerMinute: number | null;
+  /** Who may reach what is not public; null lets all in. */
+  readonly allowedIps: readonly Cidr[] | null;
+  readonly tokenIssuers: readonly TokenIssuer[];
+  readonly requireClientCert: boolean;
   readonly adminToken: string;
   /** Reads `/metrics`; null leaves that to operators. */
   readonly metricsToken: string | null;
@@ -201,12 +227,6 @@ export function parseConfig(env: object): ConfigResult {
   const values: Record<string, unknown> = Object.fromEntries(
     Object.entries(env).filter(([, value]) => typeof value === "string" && value !== ""),
   );
-  for (const [name, harmless] of Object.entries(UNSUPPORTED)) {
-    const value = values[name];
-    if (typeof value === "string" && !harmless.includes(value)) {
-      return { ok: false, message: `${name} is not supported by this version of the gateway` };
-    }
-  }
   const parsed = schema.safeParse(values);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -243,6 +263,15 @@ export function parseConfig(env: object): ConfigResult {
       keyLifetimeDays: value.KEY_LIFETIME_DAYS,
       allowPrivateUpstreams: value.ALLOW_PRIVATE_UPSTREAMS,
       metricsToken: value.METRICS_TOKEN ?? null,
+      maxSessionsPerPrincipal: value.MAX_SESSIONS_PER_PRINCIPAL,
+      sessionRate:
+        value.RATE_LIMIT_PER_MINUTE === 0
+          ? null
+          : { perMinute: value.RATE_LIMIT_PER_MINUTE, burst: value.RATE_LIMIT_BURST },
+      principalPerMinute: value.RATE_LIMIT_PRINCIPAL_PER_MINUTE || null,
+      allowedIps: value.ALLOWED_IPS,
+      tokenIssuers: value.MCP_TOKEN_ISSUERS,
+      requireClientCert: value.REQUIRE_CLIENT_CERT,
       adminToken: value.ADMIN_TOKEN,
       secretsKey: value.SECRETS_KEY,
       sessionIdKey: hmacSha256(value.SECRETS_KEY, "atlas-gate/session-id/v1"),
@@ -258,10 +287,6 @@ export function loadConfig(env: object): ConfigResult {
   if (known !== undefined) return known;
   const result = parseConfig(env);
   loaded.set(env, result);
-  const unenforced = UNENFORCED.filter((name) => Object.hasOwn(env, name));
-  if (unenforced.length > 0) {
-    logEvent("warn", "variables_not_enforced", { variables: unenforced.join(",") });
-  }
   return result;
 }
 

@@ -7,8 +7,10 @@ import { type Context, Hono } from "hono";
 import type { AppEnv } from "../app.ts";
 import { BOOKMARK_HEADER, readingArchive } from "../archive/reading.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
+import { requireAddress } from "../edge/address.ts";
+import { admitKey } from "../edge/admission.ts";
 import { digestsEqual } from "../edge/api-key.ts";
-import { authenticate, credentialOf } from "../edge/authenticate.ts";
+import { credentialOf } from "../edge/authenticate.ts";
 import { parseJsonBody, readBody } from "../edge/body.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
@@ -23,6 +25,7 @@ import {
   verifyStored,
 } from "./archive.ts";
 import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { bindCertificate, listCertificates, unbindCertificate } from "./client-certificates.ts";
 import { listConnections } from "./connections.ts";
 import { erase } from "./erasure.ts";
 import { fileContent, fileVersions } from "./files.ts";
@@ -50,6 +53,9 @@ const ROUTES: readonly AdminRoute[] = [
   listKeys,
   rotateKey,
   revokeKey,
+  listCertificates,
+  bindCertificate,
+  unbindCertificate,
   listSessions,
   endSession,
   queryAudit,
@@ -131,8 +137,9 @@ function notBootstrap(operator: Principal): void {
 
 /** The operator behind a request: an operator's key, or `ADMIN_TOKEN` as `admin:bootstrap`. */
 export async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
-  const credential = credentialOf(c.req.raw.headers);
   const config = c.get("config");
+  requireAddress(config.allowedIps, c.req.raw.headers);
+  const credential = credentialOf(c.req.raw.headers);
   const bootstrap = digestsEqual(sha256Hex(credential), sha256Hex(config.adminToken));
   const principal: Principal = bootstrap
     ? {
@@ -143,8 +150,15 @@ export async function operatorOf(c: Context<AppEnv>): Promise<Principal> {
         upstreams: null,
       }
     : (
-        await authenticate(credential, c.env.ARCHIVE_DB, Date.now(), (work) =>
-          c.executionCtx.waitUntil(work),
+        await admitKey(
+          {
+            request: c.req.raw,
+            env: c.env,
+            config,
+            waitUntil: (work) => c.executionCtx.waitUntil(work),
+          },
+          credential,
+          Date.now(),
         )
       ).principal;
   c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });

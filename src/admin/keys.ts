@@ -10,10 +10,17 @@ import { withoutCredential } from "../audit/redact.ts";
 import { apiKeys } from "../db/d1.ts";
 import { mintKey } from "../edge/api-key.ts";
 import { forgetKey } from "../edge/authenticate.ts";
+import { forgetCertificates } from "../edge/client-certificate.ts";
 import { BOOTSTRAP_PRINCIPAL } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
+import type { JsonValue } from "../mcp/ijson.ts";
+import { secondsUntil } from "../ops/key-expiry.ts";
+import { parseCidr } from "../policy/cidr.ts";
 import { parseGlob } from "../policy/glob-syntax.ts";
+import { limitsSchema } from "../policy/limits.ts";
 import { ROLES } from "../policy/roles.ts";
+import { scopeSchema } from "../policy/scopes.ts";
+import { isToolGlob } from "../policy/tool-list.ts";
 import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import {
@@ -35,6 +42,42 @@ const rootGlob = z.string().refine((glob) => glob.startsWith("/") && parseGlob(g
   error: "must be a glob of workspace roots, such as /srv/**",
 });
 const MAX_NARROWING = 256;
+const addressBlock = z.string().refine((text) => parseCidr(text) !== null, {
+  error: "must be an IP address or a CIDR block, such as 192.0.2.0/24",
+});
+const toolGlob = z.string().refine(isToolGlob, {
+  error: "must be a glob of tool names, such as github_*",
+});
+const unique = (list: readonly string[]): boolean => new Set(list).size === list.length;
+/** What narrows a key; left out, nothing does. */
+const narrowing = {
+  workspaces: z
+    .array(rootGlob)
+    .min(1)
+    .max(MAX_NARROWING)
+    .nullish()
+    .describe("Globs of workspace roots; left out, all."),
+  upstreams: z.array(name).min(1).max(MAX_NARROWING).nullish(),
+  allowed_ips: z
+    .array(addressBlock)
+    .min(1)
+    .max(MAX_NARROWING)
+    .nullish()
+    .describe("Where the key may be used from: addresses and CIDR blocks."),
+  tools: z
+    .array(toolGlob)
+    .min(1)
+    .max(MAX_NARROWING)
+    .nullish()
+    .describe("Globs of the names of tools; left out, all that the role may call."),
+  scopes: z
+    .array(scopeSchema)
+    .min(1)
+    .refine(unique, "must be there once each")
+    .nullish()
+    .describe("What of its role the key may use; left out, all of it."),
+  limits: limitsSchema.nullish().describe("Limits of this key in place of the deployment's."),
+};
 
 const keyFields = {
   id: z.string(),
@@ -56,13 +99,7 @@ export const createKey = defineRoute({
     role: z.enum(ROLES),
     tenant: tenantName.default("default"),
     expires_in_days: z.int().min(1).max(365).optional(),
-    workspaces: z
-      .array(rootGlob)
-      .min(1)
-      .max(MAX_NARROWING)
-      .nullish()
-      .describe("Globs of workspace roots; left out, all."),
-    upstreams: z.array(name).min(1).max(MAX_NARROWING).nullish(),
+    ...narrowing,
   }),
   status: 201,
   answer: minted,
@@ -78,8 +115,12 @@ export const createKey = defineRoute({
       role: body.role,
       tenant: body.tenant,
       line: id,
-      workspaces: listText(body.workspaces),
-      upstreams: listText(body.upstreams),
+      workspaces: jsonText(body.workspaces),
+      upstreams: jsonText(body.upstreams),
+      allowed_ips: jsonText(body.allowed_ips),
+      tools: jsonText(body.tools),
+      scopes: jsonText(body.scopes),
+      limits: jsonText(body.limits),
       minted_by: call.operator.id,
       created_at: new Date(now).toISOString(),
       expires_at: new Date(now + days * DAY_MS).toISOString(),
@@ -103,13 +144,18 @@ export const listKeys = defineRoute({
         ...keyFields,
         last_used_at: z.string().nullable(),
         revoked_at: z.string().nullable(),
+        expires_in: z.int().describe("Seconds until it ends; 0 once it has."),
         workspaces: z.array(z.string()).nullable(),
         upstreams: z.array(z.string()).nullable(),
+        allowed_ips: z.array(z.string()).nullable(),
+        tools: z.array(z.string()).nullable(),
+        scopes: z.array(z.string()).nullable(),
+        limits: limitsSchema.nullable(),
       }),
     ),
     next_cursor: nextCursor,
   }),
-  run: async ({ env, query, operator }) => {
+  run: async ({ env, query, operator, now }) => {
     const [, created, id] = placeOf(query.cursor, PLACE) ?? [];
     const rows = await drizzle(env.ARCHIVE_DB)
       .select()
@@ -129,8 +175,13 @@ export const listKeys = defineRoute({
         ...shown(row),
         last_used_at: row.last_used_at,
         revoked_at: row.revoked_at,
+        expires_in: secondsUntil(row.expires_at, now),
         workspaces: listOf(row.workspaces),
         upstreams: listOf(row.upstreams),
+        allowed_ips: listOf(row.allowed_ips),
+        tools: listOf(row.tools),
+        scopes: listOf(row.scopes),
+        limits: row.limits === null ? null : limitsSchema.parse(JSON.parse(row.limits)),
       })),
       next_cursor: last === undefined ? null : encodeCursor(`${last.created_at} ${last.id}`),
     };
@@ -168,6 +219,10 @@ export const rotateKey = defineRoute({
       workspaces: old.workspaces,
       upstreams: old.upstreams,
       minted_by: call.operator.id,
+      allowed_ips: old.allowed_ips,
+      tools: old.tools,
+      scopes: old.scopes,
+      limits: old.limits,
       created_at: new Date(now).toISOString(),
       expires_at: new Date(now + config.keyLifetimeDays * DAY_MS).toISOString(),
     };
@@ -183,6 +238,7 @@ export const rotateKey = defineRoute({
           db.update(apiKeys).set({ expires_at: oldEnd }).where(eq(apiKeys.id, old.id)),
         ]);
         forgetKey(old.id);
+        forgetCertificates();
       },
     );
     return { ...shown(row), key };
@@ -207,6 +263,8 @@ export const revokeKey = defineRoute({
         .set({ revoked_at: new Date(call.now).toISOString() })
         .where(eq(apiKeys.id, row.id));
       forgetKey(row.id);
+      // One may stand for the line of this key.
+      forgetCertificates();
     });
     return null;
   },
@@ -274,8 +332,8 @@ function shown(row: KeyFacts) {
   return { id, name, role, tenant, created_at, expires_at };
 }
 
-function listText(list: string[] | null | undefined): string | null {
-  return list == null ? null : JSON.stringify(list);
+function jsonText(value: JsonValue | undefined): string | null {
+  return value == null ? null : JSON.stringify(value);
 }
 
 const strings = z.array(z.string());

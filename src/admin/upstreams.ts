@@ -474,7 +474,7 @@ function facts({ config, auth }: Registration): JsonObject {
 
 function checkAddresses({ config }: Call, { config: upstream, auth }: Registration): Decision {
   const places: [string, string][] = [["url", upstream.url]];
-  if (auth.kind === "oauth_client_credentials") places.push(["auth.token_url", auth.token_url]);
+  if ("token_url" in auth) places.push(["auth.token_url", auth.token_url]);
   for (const [field, url] of places) {
     const problem = checkAddress(url, config.allowPrivateUpstreams);
     if (problem !== null) {

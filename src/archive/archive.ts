@@ -131,6 +131,9 @@ export type ScanQuery = {
 /** Which table a session's records are moved to or from. */
 export type Shelf = "audit_log" | "audit_log_archive";
 
+/** A principal, by its tenant and id. */
+export type SessionOwner = { readonly tenant: string; readonly id: string };
+
 /** One count; `labels` is a JSON object, its keys in the order of the metrics' catalogue. */
 export type ExactCount = {
   readonly metric: string;
@@ -170,6 +173,8 @@ export interface Archive {
   scan(query: ScanQuery): Promise<ArchivedEntry[]>;
   /** Sessions in the order of their ids. */
   walk(query: WalkQuery): Promise<ArchivedSession[]>;
+  /** How many sessions of an owner have not ended, ambient ones and those in `except` apart. */
+  countLive(owner: SessionOwner, except: readonly string[]): Promise<number>;
   /** Sessions that have not ended and were last seen before a time, longest ago first. */
   idle(before: string, limit: number): Promise<ArchivedSession[]>;
 

@@ -16,6 +16,7 @@ import {
   LINE_COLUMNS,
   type ScanQuery,
   SESSION_COLUMNS,
+  type SessionOwner,
   type SessionQuery,
   type SessionRow,
   type Shelf,
@@ -208,6 +209,18 @@ export class D1Archive implements Archive {
       .bind(...bound, query.limit)
       .all<ArchivedSession>();
     return results;
+  }
+
+  async countLive({ tenant, id }: SessionOwner, except: readonly string[]): Promise<number> {
+    const row = await this.#db
+      .prepare(
+        `SELECT count(*) AS n FROM sessions
+         WHERE principal = ?1 AND ended_at IS NULL AND tenant = ?2 AND era <> 'ambient'
+           AND session_id NOT IN (SELECT value FROM json_each(?3))`,
+      )
+      .bind(id, tenant, JSON.stringify(except))
+      .first<{ n: number }>();
+    return row?.n ?? 0;
   }
 
   async idle(before: string, limit: number): Promise<ArchivedSession[]> {

@@ -21,6 +21,7 @@ import {
   LINE_COLUMNS,
   type ScanQuery,
   SESSION_COLUMNS,
+  type SessionOwner,
   type SessionQuery,
   type SessionRow,
   type Shelf,
@@ -247,6 +248,16 @@ export class PostgresArchive implements Archive {
        ORDER BY sessions.session_id LIMIT ${where.bind(query.limit)}`,
       where.bound,
     );
+  }
+
+  async countLive({ tenant, id }: SessionOwner, except: readonly string[]): Promise<number> {
+    const rows = await this.#rows<{ n: number }>(
+      `SELECT count(*)::int AS n FROM sessions
+       WHERE principal = $1 AND ended_at IS NULL AND tenant = $2 AND era <> 'ambient'
+         AND session_id <> ALL ($3::uuid[])`,
+      [id, tenant, except],
+    );
+    return rows[0]?.n ?? 0;
   }
 
   async idle(before: string, limit: number): Promise<ArchivedSession[]> {

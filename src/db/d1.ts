@@ -5,7 +5,14 @@
  * generates `migrations/d1` from this file.
  */
 import { sql } from "drizzle-orm";
-import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import {
+  index,
+  integer,
+  primaryKey,
+  sqliteTable,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/sqlite-core";
 
 /** One row a session, ambient ones included; `wrapped_key` is gone after an erasure. */
 export const sessions = sqliteTable(
@@ -114,14 +121,47 @@ export const apiKeys = sqliteTable(
     workspaces: text(),
     upstreams: text(),
     allowed_ips: text(),
+    tools: text(),
+    scopes: text(),
+    /** JSON object: what this key may do otherwise than the deployment says. */
+    limits: text(),
     created_at: text().notNull(),
     expires_at: text().notNull(),
     last_used_at: text(),
     revoked_at: text(),
     /** The operator who minted it; null for keys from before that was kept. */
     minted_by: text(),
+    /** When its end was announced in the log. */
+    reminded_at: text(),
   },
-  (table) => [index("api_keys_line").on(table.line)],
+  (table) => [
+    index("api_keys_line").on(table.line),
+    index("api_keys_ending").on(table.expires_at).where(sql`revoked_at is null`),
+  ],
+);
+
+/** Client certificates and whom each stands for: a line of keys, or a principal of its own. */
+export const clientCertificates = sqliteTable(
+  "client_certificates",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    /** `sha256:<hex>` of the certificate, or `subject:<distinguished name>`: unique among those that stand. */
+    match: text().notNull(),
+    /** Either a line of keys, with the rights of its newest live key … */
+    line: text(),
+    /** … or these. */
+    principal: text(),
+    role: text(),
+    tenant: text(),
+    created_at: text().notNull(),
+    created_by: text().notNull(),
+    last_used_at: text(),
+    revoked_at: text(),
+  },
+  (table) => [
+    uniqueIndex("client_certificates_match").on(table.match).where(sql`revoked_at is null`),
+  ],
 );
 
 /** Workspaces that hold anything, so that plans can be listed across them. */

@@ -10,6 +10,8 @@ const SECRET_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 const ID_LENGTH = 16;
 /** 43 characters of 62: 256 bits. */
 const SECRET_LENGTH = 43;
+/** How every key begins. */
+export const KEY_PREFIX = "ag_";
 const KEY_FORM = /^ag_([0-9a-z]{16})_[0-9A-Za-z]{43}$/;
 
 export type MintedKey = { readonly id: string; readonly key: string; readonly digest: string };
@@ -17,7 +19,7 @@ export type MintedKey = { readonly id: string; readonly key: string; readonly di
 /** Mints a key from the platform's randomness. */
 export function mintKey(): MintedKey {
   const id = randomText(ID_ALPHABET, ID_LENGTH);
-  const key = `ag_${id}_${randomText(SECRET_ALPHABET, SECRET_LENGTH)}`;
+  const key = `${KEY_PREFIX}${id}_${randomText(SECRET_ALPHABET, SECRET_LENGTH)}`;
   return { id, key, digest: sha256Hex(key) };
 }
 

@@ -6,6 +6,7 @@
  */
 import * as z from "zod";
 import { LISTEN_HEADER, type ListenWish } from "../hub/listener-object.ts";
+import { headerJson } from "../mcp/header-json.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import { INVALID_PARAMS } from "../mcp/jsonrpc.ts";
@@ -110,7 +111,13 @@ export async function listen(
     }
   });
   if (uris.length > 0) {
-    const wish = { principal, capabilities: relayable(capabilities, "2026"), uris };
+    const { accessToken } = call;
+    const wish = {
+      principal,
+      capabilities: relayable(capabilities, "2026"),
+      uris,
+      accessToken,
+    };
     stopListener = listenForResources(env, wish, (uri) => {
       // Authorised again: a key or an upstream may have been narrowed since.
       directoryOf(env).then(
@@ -160,7 +167,7 @@ function listenForResources(
   const connect = async (): Promise<void> => {
     try {
       const response = await listenerStub(env).fetch("https://listener/", {
-        headers: { upgrade: "websocket", [LISTEN_HEADER]: JSON.stringify(wish) },
+        headers: { upgrade: "websocket", [LISTEN_HEADER]: headerJson(wish) },
       });
       const opened = response.webSocket;
       if (opened === null) throw new Error(`the listener answered ${response.status}`);

@@ -39,6 +39,8 @@ import {
 } from "./mcp-answer.ts";
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
+import { requireScope } from "./scope-guard.ts";
+import { noteSessionEnded, noteSessionOpened, requireRoomForSession } from "./session-quota.ts";
 
 const SESSION_HEADER = "mcp-session-id";
 const VERSION_HEADER = "mcp-protocol-version";
@@ -61,6 +63,7 @@ const RETRY_MS = 1_000;
  */
 export async function getMcp(call: McpRequest): Promise<Response> {
   const { request, env, principal } = call;
+  requireScope(principal.scopes, null);
   if (!acceptsEventStream(request.headers.get("accept"))) {
     throw new HttpRefusal(406, "INVALID_ARGUMENT", "GET needs Accept: text/event-stream.");
   }
@@ -144,6 +147,7 @@ export async function deleteMcp(call: McpRequest): Promise<Response> {
       tool: null,
     });
   }
+  noteSessionEnded(call.principal, sessionId, Date.now());
   return new Response(null, { status: 204 });
 }
 
@@ -154,6 +158,7 @@ async function forward(call: McpRequest, payload: JsonValue): Promise<Answer> {
     payload,
     requestId: call.requestId,
     switches: call.switches,
+    ...(call.accessToken === null ? {} : { accessToken: call.accessToken }),
   });
   const answer = await answerOf(call, sessionId, reply, priming);
   if (answer !== null) return answer;
@@ -167,6 +172,7 @@ async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer
     throw new HttpRefusal(400, "INVALID_ARGUMENT", message, { rpcCode: INVALID_PARAMS });
   }
   const version = negotiateVersion(params.data.protocolVersion);
+  await requireRoomForSession(call.env, call.config, call.principal, Date.now());
   const directory = await directoryOf(call.env);
   const capabilities = jsonObjectSchema.parse(params.data.capabilities);
   const sessionId = await openSession(call, version, params.data.clientInfo, capabilities);
@@ -202,7 +208,10 @@ async function openSession(
       context: openContext(call.request, "2025", protocolVersion, client),
       capabilities,
     });
-    if (opened) return sessionId;
+    if (opened) {
+      noteSessionOpened(principal, sessionId, Date.now());
+      return sessionId;
+    }
   }
   throw new HttpRefusal(503, "OVERLOADED", "No session id was free. Try again.", {
     headers: { "retry-after": "1" },

@@ -39,11 +39,13 @@ import {
   listText,
   serverCapabilities,
 } from "../tools/lists.ts";
+import { beginSession } from "../tools/session.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { listen } from "./listen.ts";
 import { type Answer, answerOf, type McpRequest } from "./mcp-answer.ts";
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
+import { noteSessionOpened, requireRoomForSession } from "./session-quota.ts";
 
 /** Newest first: a client takes the first one that it knows. */
 const SUPPORTED = [...VERSIONS_2026, ...VERSIONS_2025.toReversed()];
@@ -135,7 +137,10 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
     protocolVersion: said.version,
     newSessionId: newSessionId(config.sessionIdKey, Date.now()),
     openContext: openContext(call.request, "2026", said.version, said.client),
+    ...(call.accessToken === null ? {} : { accessToken: call.accessToken }),
   };
+  const opens = request.method === "tools/call" && request.params?.name === beginSession.name;
+  if (opens) await requireRoomForSession(call.env, config, principal, Date.now());
   if (handle !== null && isMintedSessionId(config.sessionIdKey, handle)) {
     const reply = await callSession(call, handle, { ...base, ambient: null, handleRefused: false });
     const answer = await answerOf(call, handle, reply, () => null);
@@ -146,6 +151,9 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
   const ambient = begun === null ? today : { ...today, sessionId: begun };
   const asked = { ...base, ambient, handleRefused: handle !== null };
   const reply = await callSession(call, ambient.sessionId, asked);
+  if (opens && reply.kind === "reply" && reply.log.error_code === null) {
+    noteSessionOpened(principal, base.newSessionId, Date.now());
+  }
   const answer = await answerOf(call, ambient.sessionId, reply, () => null);
   if (answer !== null) return answer;
   throw new HttpRefusal(503, "OVERLOADED", "The day is changing. Try again.", {

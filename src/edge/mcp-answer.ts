@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import type { Config } from "../config.ts";
+import { headerJson } from "../mcp/header-json.ts";
 import { sessionStub } from "../objects.ts";
 import { type KillSwitch, type SwitchSet, stoppedRefusal } from "../policy/kill-switch.ts";
 import type { CallLog, Reply } from "../session/state.ts";
@@ -26,6 +27,8 @@ export type McpRequest = {
   readonly env: Env;
   readonly config: Config;
   readonly principal: Principal;
+  /** The access token that it came with, if it did. */
+  readonly accessToken: string | null;
   readonly requestId: string;
   /** The kill switches that may concern the principal. */
   readonly switches: SwitchSet;
@@ -82,6 +85,13 @@ export async function answerOf(
     }
     case "unsettled":
       throw unsettled();
+    case "limited":
+      throw new HttpRefusal(
+        429,
+        "RATE_LIMITED",
+        "This session has asked as much as it may for now. Wait as long as Retry-After says.",
+        { headers: { "retry-after": String(Math.ceil(reply.retryAfterMs / 1000)) } },
+      );
     case "overloaded":
       throw new HttpRefusal(
         503,
@@ -152,7 +162,7 @@ export async function openSessionStream(
   const { principal, switches, requestId } = call;
   const asked: StreamRequest = { principal, switches, requestId, wish };
   const response = await sessionStub(call.env, sessionId).fetch("https://session/stream", {
-    headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: JSON.stringify(asked) },
+    headers: { upgrade: "websocket", [STREAM_REQUEST_HEADER]: headerJson(asked) },
   });
   const socket = response.webSocket;
   if (socket === null) return response;

@@ -13,6 +13,7 @@ import { answer2025 } from "./mcp-2025.ts";
 import { answer2026 } from "./mcp-2026.ts";
 import type { Answer, McpRequest } from "./mcp-answer.ts";
 import { HttpRefusal } from "./refusal.ts";
+import { requireScopes } from "./scope-guard.ts";
 
 /** Answers `POST /mcp`. Throws `HttpRefusal`. */
 export async function postMcp(call: McpRequest): Promise<Response> {
@@ -20,7 +21,7 @@ export async function postMcp(call: McpRequest): Promise<Response> {
   const accept = acceptsMcp(request.headers.get("accept"));
   if (!accept.ok) throw new HttpRefusal(406, "INVALID_ARGUMENT", accept.message);
   const payload = await readJson(request, config.maxBodyBytes);
-  const answer = await answerPayload(call, payload).catch((error: unknown) => {
+  const answer = await allowedAnswer(call, payload).catch((error: unknown) => {
     if (error instanceof HttpRefusal) error.rpcId = idOf(payload);
     throw error;
   });
@@ -34,6 +35,13 @@ export async function postMcp(call: McpRequest): Promise<Response> {
         status: answer.status,
         headers: { "content-type": "application/json", ...answer.headers },
       });
+}
+
+/** Who is narrowed to scopes is held to them first; all others go straight on. */
+function allowedAnswer(call: McpRequest, payload: JsonValue): Promise<Answer> {
+  return call.principal.scopes === undefined
+    ? answerPayload(call, payload)
+    : requireScopes(call, payload).then(() => answerPayload(call, payload));
 }
 
 function answerPayload(call: McpRequest, payload: JsonValue): Promise<Answer> {

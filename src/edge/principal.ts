@@ -3,19 +3,28 @@
  * Who is calling, as every later step sees it.
  */
 import * as z from "zod";
+import { limitsSchema } from "../policy/limits.ts";
 import { roleSchema } from "../policy/roles.ts";
+import { scopeSchema } from "../policy/scopes.ts";
 
 /** What the bootstrap credential is called where a principal is needed. */
 export const BOOTSTRAP_PRINCIPAL = "admin:bootstrap";
 
-/** Lists that are null narrow nothing. */
+/** Lists that are null, or not there, narrow nothing. */
 export const principalSchema = z.object({
-  /** `key:<id of the first key of its rotation line>`, or `admin:bootstrap`. */
+  /**
+   * `key:<id of the first key of its rotation line>`, `oauth:<issuer>|<subject>`,
+   * `cert:<id of the binding>`, or `admin:bootstrap`.
+   */
   id: z.string(),
   tenant: z.string(),
   role: roleSchema,
   workspaces: z.array(z.string()).nullable(),
   upstreams: z.array(z.string()).nullable(),
+  /** Globs of tool names. */
+  tools: z.array(z.string()).exactOptional(),
+  scopes: z.array(scopeSchema).exactOptional(),
+  limits: limitsSchema.exactOptional(),
 });
 
 export type Principal = z.infer<typeof principalSchema>;

@@ -27,8 +27,10 @@ export const listenSchema = z.object({
   principal: principalSchema,
   capabilities: jsonObjectSchema,
   uris: z.array(z.string()),
+  /** The caller's, for upstreams that are asked in its name. */
+  accessToken: z.string().nullable().default(null),
 });
-export type ListenWish = z.infer<typeof listenSchema>;
+export type ListenWish = z.input<typeof listenSchema>;
 
 export class ListenerObject extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
@@ -44,12 +46,21 @@ export class ListenerObject extends DurableObject<Env> {
   }
 
   /** Watches each upstream for those URIs that are its own and that the principal may use. */
-  async #watch(wish: ListenWish, socket: WebSocket, signal: AbortSignal): Promise<void> {
-    const { principal, capabilities } = wish;
+  async #watch(
+    wish: z.output<typeof listenSchema>,
+    socket: WebSocket,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { principal, capabilities, accessToken } = wish;
     const config = requireConfig(this.env);
     const directory = await directoryOf(this.env);
     const links = new UpstreamLinks({
-      target: (upstream) => targetOfEntry(config, upstream),
+      target: (upstream) =>
+        targetOfEntry(config, upstream, {
+          kind: "caller",
+          principal: principal.id,
+          token: () => accessToken,
+        }),
       shelf: memoryShelf(),
     });
     const byUpstream = Map.groupBy(wish.uris, (uri) => directory.ownerOf(principal, uri));

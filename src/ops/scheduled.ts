@@ -14,12 +14,14 @@ import type { Alert } from "./alerts/webhooks.ts";
 import { runChecks } from "./checks/run.ts";
 import { deleteOldConnections } from "./connections/log.ts";
 import { readiness } from "./health.ts";
+import { remindOfEndingKeys } from "./key-expiry.ts";
 import { logEvent } from "./log.ts";
 
 /** One run. Never throws: a cron trigger is not run again before its next time. */
 export async function runScheduled(env: Env, config: Config, now: number): Promise<void> {
   await step("upstreams", () => announcing(env, null, () => refreshAll(env, config, now)));
   await step("checks", () => runChecks(env, config, now));
+  await step("keys", () => remindOfEndingKeys(env.ARCHIVE_DB, now));
   await step("connections", async () => {
     const deleted = await deleteOldConnections(env.ARCHIVE_DB, now);
     if (deleted > 0) logEvent("info", "connections_deleted", { rows: deleted });

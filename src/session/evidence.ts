@@ -85,15 +85,22 @@ export async function* allRecords(source: AuditSource): AsyncGenerator<StoredRec
   }
 }
 
-/** Whether an id is that of the ambient session of anybody who ever had a key, on the day that it names. */
-async function isAmbientOfSomebody(db: D1Database, sessionId: string): Promise<boolean> {
+/**
+ * Whether an id is that of the ambient session of anybody who ever had a key, on
+ * the day that it names. Who comes with a token or a certificate is known from
+ * the index of sessions, a flush later.
+ */
+async function isAmbientOfSomebody(env: Env, sessionId: string): Promise<boolean> {
   const day = mintedAtMs(sessionId);
   const own = [BOOTSTRAP_PRINCIPAL, SYSTEM_PRINCIPAL.id];
   const owners = [
     ...own.map((principal) => ({ tenant: "default", principal })),
-    ...(await keyOwners(db)),
+    ...(await keyOwners(env.ARCHIVE_DB)),
   ];
-  return owners.some((owner) => ambientSessionId(sha256Hex, owner, day) === sessionId);
+  return (
+    owners.some((owner) => ambientSessionId(sha256Hex, owner, day) === sessionId) ||
+    (await openArchive(env).session(sessionId)) !== null
+  );
 }
 
 /** The principals of all keys, ended ones too: their sessions are evidence still. */
@@ -113,7 +120,7 @@ async function askObject(env: Env, sessionId: string): Promise<SessionStatus | n
   const { sessionIdKey } = requireConfig(env);
   const known =
     isMintedSessionId(sessionIdKey, sessionId) ||
-    (looksAmbient(sessionId) && (await isAmbientOfSomebody(env.ARCHIVE_DB, sessionId)));
+    (looksAmbient(sessionId) && (await isAmbientOfSomebody(env, sessionId)));
   return known ? sessionStub(env, sessionId).status() : null;
 }
 

@@ -16,6 +16,7 @@ import { logStub, metricsStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { count, inObject } from "../ops/metrics/collect.ts";
 import { knownTools } from "../ops/metrics/known-tools.ts";
+import { within } from "../ops/within.ts";
 import { recordTimestamp } from "./ledger.ts";
 import type { Schedule } from "./schedule.ts";
 import type { SessionStatus } from "./state.ts";
@@ -137,18 +138,6 @@ function leavesAfter({ store, status }: FlushContext, cursor: number): OfferedLe
 
 async function submit(env: Env, leaves: readonly OfferedLeaf[]): Promise<Submitted> {
   return logStub(env).submit(leaves);
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("the log does not answer in time")), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function segmentRecords(store: SessionStore, sink: SinkState) {

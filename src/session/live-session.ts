@@ -31,6 +31,7 @@ import {
 } from "./flush.ts";
 import { ambientCloseMs, mintedAtMs } from "./ids.ts";
 import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { type Limited, SessionLimits } from "./limits.ts";
 import { lostAnswer } from "./lost-answer.ts";
 import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
@@ -68,6 +69,7 @@ export class LiveSession {
   #closing = false;
   /** The newest that this life has heard of; what it stops is kept in the state. */
   #switches: SwitchSet;
+  readonly #limits: SessionLimits;
   readonly #idleWaiters: (() => void)[] = [];
   /** Responses of an earlier life that its calls never finished, and the last record of each call that is settled. */
   #lostStreams: { stream: number; request: StreamRequest }[];
@@ -100,6 +102,7 @@ export class LiveSession {
       sessionKey: key,
       auditArgs: config.auditArgs,
     });
+    this.#limits = new SessionLimits(config.sessionRate);
     this.streams = new Streams(ctx);
     this.#lostStreams = this.streams.unfinished();
     this.client = new ClientSide(this.streams);
@@ -137,6 +140,11 @@ export class LiveSession {
   /** Whether more records wait for the sinks than a session may hold back. */
   get overloaded(): boolean {
     return this.#ledger.head.seq - this.#store.sink("archive").cursor > MAX_UNFLUSHED;
+  }
+
+  /** Lets so many requests of the owner's in, or says when to come back. */
+  admitRequests({ limits }: Principal, requests: number): Limited | null {
+    return this.#limits.admit(limits, requests, this.#inFlight, Date.now());
   }
 
   /** Whether calls are taken: not closing, not ended, not past its idle life. */

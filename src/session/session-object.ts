@@ -17,10 +17,12 @@ import type { Principal } from "../edge/principal.ts";
 import { sessionStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { concerning, NO_SWITCHES, type SwitchSet } from "../policy/kill-switch.ts";
+import { MAX_STREAMS } from "../policy/limits.ts";
 import { relayable } from "./capabilities.ts";
 import { dispatch, type OnStream } from "./dispatch.ts";
 import { dispatch2026 } from "./dispatch-2026.ts";
 import type { Entry, Receipt } from "./ledger.ts";
+import { requestsIn } from "./limits.ts";
 import { LiveSession } from "./live-session.ts";
 import type {
   BoundOpening,
@@ -83,6 +85,9 @@ export class SessionObject extends DurableObject<Env> {
     const session = await this.#admit(call.principal, "2025");
     if (typeof session === "string") return { kind: session };
     session.noteSwitches(call.switches);
+    const limited = session.admitRequests(call.principal, requestsIn(call.payload));
+    if (limited !== null) return limited;
+    session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, (onStream) =>
       dispatch(session.runtime(), call, onStream),
     );
@@ -96,6 +101,9 @@ export class SessionObject extends DurableObject<Env> {
         : this.#ambient(call.ambient);
     if (typeof session === "string") return { kind: session };
     session.noteSwitches(call.switches);
+    const limited = session.admitRequests(call.principal, 1);
+    if (limited !== null) return limited;
+    session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, async (onStream) => {
       const runtime = session.runtime(this.#stateless(call));
       return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
@@ -164,7 +172,11 @@ export class SessionObject extends DurableObject<Env> {
       wish.kind === "get" || (place !== null && streams.kindOf(place.stream) === "get");
     const stopping = isNews ? session.refuseStream(requestId) : null;
     if (stopping !== null) return Response.json(stopping, { status: 403 });
-    if (streams.full) return new Response("full", { status: 503 });
+    // A call is under way already: only its session's bound holds for its answer.
+    const most = wish.kind === "call" ? MAX_STREAMS : (principal.limits?.streams ?? MAX_STREAMS);
+    if (streams.openStreams >= most) {
+      return new Response("full", { status: 503 });
+    }
     if (wish.kind === "resume") {
       const state = place === null ? "gone" : streams.placeOf(place);
       if (place === null || state === "gone") return new Response("gone", { status: 410 });

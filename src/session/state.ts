@@ -62,6 +62,8 @@ export type Call = {
   readonly requestId: string;
   /** What the Worker knows to be stopped of what this principal may do. */
   readonly switches: SwitchSet;
+  /** The caller's access token, for upstreams that are asked in its name: kept in memory alone. */
+  readonly accessToken?: string;
 };
 
 /** A request of the 2026 era that a session answers, its headers checked against its body. */
@@ -70,6 +72,8 @@ export type StatelessCall = {
   readonly request: RpcRequest;
   readonly requestId: string;
   readonly switches: SwitchSet;
+  /** As in {@link Call}. */
+  readonly accessToken?: string;
   /** How the ambient session is opened when it is the one that is asked; null on a session of its own. */
   readonly ambient: OpenInput | null;
   /** Whether its handle named no session of the caller's: the call is refused, and recorded here. */
@@ -105,6 +109,8 @@ export type Reply =
     }
   /** The answer comes on a stream of the session: fetch it there. */
   | { readonly kind: "stream"; readonly stream: number; readonly log: CallLog }
+  /** The caller has asked too much; when it may ask again, in ms. */
+  | { readonly kind: "limited"; readonly retryAfterMs: number }
   /** Too many records wait for the sinks. */
   | { readonly kind: "overloaded" }
   /** An intent of an earlier life cannot be settled yet. */

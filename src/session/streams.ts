@@ -40,8 +40,6 @@ const MAX_KEPT_CHARS = 64_000_000;
 const MAX_GET_STREAMS = 32;
 /** Events that a GET stream keeps: it has no end, and nobody resumes from a place so far back. */
 const MAX_GET_EVENTS = 1_000;
-/** Streams with a socket, of one session. */
-const MAX_SOCKETS = 256;
 
 /** `get`: server-to-client, of the 2025 era. `post`: of one POST, resumable. `call`: of one POST of the 2026 era. */
 export const STREAM_KINDS = ["get", "post", "call"] as const;
@@ -205,8 +203,8 @@ export class Streams {
   }
 
   /** Whether the object has room for another socket. */
-  get full(): boolean {
-    return this.#ctx.getWebSockets().length >= MAX_SOCKETS;
+  get openStreams(): number {
+    return this.#ctx.getWebSockets().length;
   }
 
   /**

@@ -14,6 +14,7 @@ import { okResult, type ResultType, refusalResult, rpcResultBody } from "../mcp/
 import { logEvent } from "../ops/log.ts";
 import type { ErrorCode, Refusal } from "../policy/errors.ts";
 import { type KillSwitch, stoppedRefusal } from "../policy/kill-switch.ts";
+import { mayUseTool } from "../policy/tool-list.ts";
 import { findTool } from "../tools/index.ts";
 import type { BuiltInTool, PreparedCall, ToolAnswer, ToolContext } from "../tools/tool.ts";
 import type { ClientSide } from "./client-side.ts";
@@ -87,10 +88,12 @@ export async function callTool(
 ): Promise<Answered> {
   const { name, arguments: given } = request.params ?? {};
   const args = given === undefined ? {} : given;
-  const tool = typeof name === "string" ? findTool(name) : null;
+  const isVisible = typeof name === "string" && mayUseTool(caller.tools, name);
+  const tool = isVisible ? findTool(name) : null;
   if (tool === null || !isObject(args)) {
     return refuseParams(runtime, request, requestId, {
       tool: typeof name === "string" ? name : null,
+      isKnown: tool !== null,
       args: isObject(args) ? args : null,
     });
   }
@@ -341,9 +344,9 @@ function refuseParams(
   runtime: CallRuntime,
   request: RpcRequest,
   requestId: string,
-  call: { tool: string | null; args: JsonObject | null },
+  call: { tool: string | null; isKnown: boolean; args: JsonObject | null },
 ): Answered {
-  const known = call.tool === null || findTool(call.tool) !== null;
+  const known = call.tool === null || call.isKnown;
   const code: ErrorCode = known ? "INVALID_ARGUMENT" : "TOOL_NOT_FOUND";
   const message =
     call.tool === null

@@ -51,6 +51,8 @@ export class UpstreamSide implements RelayHost {
   readonly #sql: SqlStorage;
   readonly #client: ClientSide;
   readonly #state: () => SessionState;
+  /** In memory alone: it is the caller's, and lasts as long as the caller calls. */
+  #accessToken: string | null = null;
   readonly #watches = new Map<string, AbortController>();
   #ready = false;
 
@@ -68,11 +70,21 @@ export class UpstreamSide implements RelayHost {
     this.#state = options.state;
     this.secretsKey = options.config.secretsKey;
     this.links = new UpstreamLinks({
-      target: (entry) => targetOfEntry(options.config, entry),
+      target: (entry) =>
+        targetOfEntry(options.config, entry, {
+          kind: "caller",
+          principal: options.state().principal,
+          token: () => this.#accessToken,
+        }),
       // The ambient session only records: each of its calls has an upstream session of its own.
       shelf: options.state().era === "ambient" ? null : this.#shelf(),
       aside: (notification) => this.#aside(notification),
     });
+  }
+
+  /** Notes the access token of the owner's newest call; a call without one leaves none. */
+  calledWith(accessToken: string | null): void {
+    this.#accessToken = accessToken;
   }
 
   spend(nonce: string, expiresAt: number): boolean {

@@ -9,6 +9,7 @@ import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import { OWN_META_PREFIX } from "../mcp/relay-result.ts";
 import { INSTRUCTIONS, SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
+import { mayUseTool } from "../policy/tool-list.ts";
 import { SESSION_ARGUMENT } from "../session/routes.ts";
 import type { Directory } from "../upstream/directory.ts";
 import type { Definition, UpstreamEntry } from "../upstream/types.ts";
@@ -57,6 +58,7 @@ export function listText(
     principal.tenant,
     principal.role,
     principal.upstreams,
+    principal.tools,
   ]);
   return allow(cached(directory, key, () => page(directory, principal, method, era, first)));
 }
@@ -112,7 +114,9 @@ function items(
   switch (method) {
     case "tools/list":
       return [
-        ...builtInListings(principal.role, era),
+        ...builtInListings(principal.role, era).filter(({ name }) =>
+          mayUseTool(principal.tools, String(name)),
+        ),
         ...directory.tools(principal).map((found) => shownTool(found, era)),
       ].sort((a, b) => compare(String(a.name), String(b.name)));
     case "prompts/list":

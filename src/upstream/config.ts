@@ -102,8 +102,8 @@ function urlProblem(url: URL, text: string): string | null {
     : null;
 }
 
-const clientCredentials = z.strictObject({
-  kind: z.literal("oauth_client_credentials"),
+/** What both grants at a token endpoint have in common. */
+const tokenClient = {
   token_url: httpUrl,
   client_id: z.string().min(1).max(MAX_SECRET_CHARS),
   client_secret: z.string().min(1).max(MAX_SECRET_CHARS),
@@ -118,6 +118,18 @@ const clientCredentials = z.strictObject({
     .exactOptional(),
   /** How the client authenticates: by HTTP Basic, or in the body. */
   auth_method: z.enum(["basic", "post"]).default("basic"),
+};
+
+const clientCredentials = z.strictObject({
+  kind: z.literal("oauth_client_credentials"),
+  ...tokenClient,
+});
+
+const tokenExchange = z.strictObject({
+  kind: z.literal("token_exchange"),
+  ...tokenClient,
+  /** The upstream's name at the token endpoint (RFC 8693, section 2.1), beside or instead of `resource`. */
+  audience: z.string().min(1).max(MAX_SECRET_CHARS).exactOptional(),
 });
 
 const auth = z.discriminatedUnion(
@@ -130,18 +142,17 @@ const auth = z.discriminatedUnion(
     }),
     z.strictObject({ kind: z.literal("header"), name: headerName, value: secretText }),
     clientCredentials,
-    z.looseObject({
-      kind: z.literal("token_exchange").refine(() => false, {
-        error: "token_exchange is not supported by this version of the gateway",
-        abort: true,
-      }),
-    }),
+    tokenExchange,
   ],
-  { error: "must be none, bearer, header or oauth_client_credentials, with its fields" },
+  {
+    error:
+      "must be none, bearer, header, oauth_client_credentials or token_exchange, with its fields",
+  },
 );
 
 /** An upstream's credentials, as registered. */
-export type UpstreamAuth = Exclude<z.output<typeof auth>, { kind: "token_exchange" }>;
+export type UpstreamAuth = z.output<typeof auth>;
+export type TokenExchange = z.output<typeof tokenExchange>;
 export type ClientCredentials = z.output<typeof clientCredentials>;
 
 const unique = (list: readonly string[]) => new Set(list).size === list.length;
@@ -218,7 +229,7 @@ export function registrationOf(body: z.output<typeof registrationBody>): Decisio
       "prefix: must be given where the name is over 32 characters.",
     );
   }
-  return allow({ config, auth: supported(given) });
+  return allow({ config, auth: given });
 }
 
 /** A registration with a change made to it. */
@@ -226,13 +237,8 @@ export function changed(before: Registration, body: z.output<typeof changeBody>)
   const { auth: given, ...rest } = body;
   return {
     config: { ...before.config, ...rest },
-    auth: given === undefined ? before.auth : supported(given),
+    auth: given === undefined ? before.auth : given,
   };
-}
-
-function supported(given: z.output<typeof auth>): UpstreamAuth {
-  if (given.kind === "token_exchange") throw new Error("the schema lets no token_exchange through");
-  return given;
 }
 
 const storedConfig = z.object({
@@ -257,7 +263,7 @@ export function sealAuth(secretsKey: Uint8Array, name: string, value: UpstreamAu
 
 /** @throws Error when they were sealed under another key or for another upstream */
 export function openAuth(secretsKey: Uint8Array, name: string, sealed: string): UpstreamAuth {
-  return supported(auth.parse(JSON.parse(openText(secretsKey, PURPOSE, sealed, name))));
+  return auth.parse(JSON.parse(openText(secretsKey, PURPOSE, sealed, name)));
 }
 
 /** Credentials as answers show them: their kind, and what of them is no secret. */
@@ -268,7 +274,8 @@ export function shownAuth(value: UpstreamAuth): JsonObject {
       return { kind: value.kind };
     case "header":
       return { kind: value.kind, name: value.name };
-    case "oauth_client_credentials": {
+    case "oauth_client_credentials":
+    case "token_exchange": {
       const { client_secret: _, ...shown } = value;
       return shown;
     }
@@ -283,6 +290,7 @@ const SHOWN_MEMBERS = new Set([
   "client_id",
   "scope",
   "resource",
+  "audience",
   "auth_method",
 ]);
 

@@ -11,6 +11,7 @@
 import type { Principal } from "../edge/principal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { logEvent } from "../ops/log.ts";
+import { mayUseTool } from "../policy/tool-list.ts";
 import { parseConfig } from "./config.ts";
 import { exposedName } from "./naming.ts";
 import { INSTRUCTIONS } from "./observe.ts";
@@ -81,7 +82,9 @@ export class Directory {
 
   /** What lists show, sorted by exposed name: not what an upstream no longer offers. */
   tools(principal: Principal): Offered[] {
-    return this.#listed("tool", principal);
+    return this.#listed("tool", principal).filter(({ definition }) =>
+      mayUseTool(principal.tools, definition.exposed),
+    );
   }
 
   prompts(principal: Principal): Offered[] {
@@ -164,7 +167,8 @@ export class Directory {
 
   #named(kind: ExposedKind, principal: Principal, exposed: string): Offered | null {
     const offered = this.#byName.get(`${kind}\n${exposed}`);
-    return offered !== undefined && isVisible(offered.entry, principal) ? offered : null;
+    if (offered === undefined || !isVisible(offered.entry, principal)) return null;
+    return kind === "tool" && !mayUseTool(principal.tools, exposed) ? null : offered;
   }
 
   #listed(kind: Definition["kind"], principal: Principal): Offered[] {

@@ -1,11 +1,13 @@
 /**
  * @module
- * Access tokens of the client credentials grant (RFC 6749, section 4.4) for an
- * upstream (RFC 8707). They live in the isolate's memory alone: a new isolate
+ * Access tokens of a token endpoint for an upstream (RFC 8707): the gateway's
+ * own, of the client credentials grant (RFC 6749, section 4.4), or a caller's
+ * (token-exchange.ts). They live in the isolate's memory alone: a new isolate
  * asks for one of its own.
  */
 import * as z from "zod";
 import { sha256Hex } from "../audit/hash-node.ts";
+import { basicCredentials } from "./client-authentication.ts";
 import type { ClientCredentials } from "./config.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { WireTarget } from "./types.ts";
@@ -48,21 +50,50 @@ export async function accessToken(
   send: WireTarget["fetch"],
   rejected: string | null = null,
 ): Promise<string> {
-  const source = sourceOf(upstream, credentials);
+  // By the credentials too: after they were changed, a token of the old ones is no answer.
+  const key = sha256Hex(JSON.stringify([upstream, credentials]));
+  const request = { url: credentials.token_url, ...tokenRequest(credentials) };
+  return tokenOf(key, request, send, rejected);
+}
+
+/** A request to a token endpoint. */
+export type TokenRequest = {
+  readonly url: string;
+  readonly body: string;
+  readonly headers: Readonly<Record<string, string>>;
+};
+
+/**
+ * The token that is kept under a key, or a new one, by the request; shared and
+ * renewed as {@link accessToken} says. The key must name all that the token
+ * depends on, and be no secret.
+ *
+ * @throws TokenRefused when the server gives none
+ */
+export async function tokenOf(
+  key: string,
+  request: TokenRequest,
+  send: WireTarget["fetch"],
+  rejected: string | null,
+): Promise<string> {
+  const source = sourceOf(key);
   const { token } = source;
   if (token !== null && token.value !== rejected && Date.now() < token.renewAt) return token.value;
   const renewed = await source.flight.run(async () => {
-    source.token = await requestToken(credentials, send, Date.now());
+    source.token = await requestToken(request, send, Date.now());
     return source.token;
   });
   return renewed.value;
 }
 
-function sourceOf(upstream: string, credentials: ClientCredentials): Source {
-  // By the credentials too: after they were changed, a token of the old ones is no answer.
-  const key = sha256Hex(JSON.stringify([upstream, credentials]));
+function sourceOf(key: string): Source {
   const known = sources.get(key);
-  if (known !== undefined) return known;
+  if (known !== undefined) {
+    // The one used last goes last.
+    sources.delete(key);
+    sources.set(key, known);
+    return known;
+  }
   const oldest = sources.keys().next();
   if (sources.size >= MAX_SOURCES && !oldest.done) sources.delete(oldest.value);
   const source: Source = { token: null, flight: new SingleFlight(PATIENCE_MS) };
@@ -84,12 +115,11 @@ const answerSchema = z.looseObject({
 });
 
 async function requestToken(
-  credentials: ClientCredentials,
+  { url, body, headers }: TokenRequest,
   send: WireTarget["fetch"],
   now: number,
 ): Promise<AccessToken> {
-  const { body, headers } = tokenRequest(credentials);
-  const response = await send(credentials.token_url, {
+  const response = await send(url, {
     method: "POST",
     headers,
     body,
@@ -115,10 +145,19 @@ export function tokenRequest(credentials: ClientCredentials): {
   body: string;
   headers: Record<string, string>;
 } {
-  const { client_id, client_secret, scope, resource, auth_method } = credentials;
+  const { scope, resource } = credentials;
   const form = new URLSearchParams({ grant_type: "client_credentials" });
   if (scope !== undefined) form.set("scope", scope);
   if (typeof resource === "string") form.set("resource", resource);
+  return authenticatedForm(credentials, form);
+}
+
+/** A form with the client authenticated by HTTP Basic or in the body (RFC 6749, section 2.3.1). */
+export function authenticatedForm(
+  client: Pick<ClientCredentials, "client_id" | "client_secret" | "auth_method">,
+  form: URLSearchParams,
+): { body: string; headers: Record<string, string> } {
+  const { client_id, client_secret, auth_method } = client;
   const headers: Record<string, string> = {
     accept: "application/json",
     "content-type": "application/x-www-form-urlencoded",
@@ -127,14 +166,9 @@ export function tokenRequest(credentials: ClientCredentials): {
     form.set("client_id", client_id);
     form.set("client_secret", client_secret);
   } else {
-    const pair = `${formEncoded(client_id)}:${formEncoded(client_secret)}`;
-    headers.authorization = `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
+    headers.authorization = basicCredentials(client_id, client_secret);
   }
   return { body: form.toString(), headers };
-}
-
-function formEncoded(text: string): string {
-  return new URLSearchParams({ v: text }).toString().slice("v=".length);
 }
 
 /** The code of RFC 6749, section 5.2; the description beside it is left out, for it may quote anything. */

@@ -158,6 +158,19 @@ export function describeArchive(name: string, open: () => Archive): void {
       expect(await counts()).toEqual({ ...counted, 'mcp_session_active{"era":"c_era"}': 0 });
     });
 
+    test("counts the live sessions of a principal, without the ambient one", async () => {
+      const archive = open();
+      const own = { tenant: "live", principal: "key:live" };
+      const first = await stored(archive, sampleSession([{}], own));
+      await stored(archive, sampleSession([{}], own));
+      await stored(archive, sampleSession([{}], { ...own, era: "ambient" }));
+      await stored(archive, sampleSession([{}], { ...own, tenant: "other" }));
+      await stored(archive, sampleSession([{}], { ...own, ended_at: "2026-01-06T00:00:00.001Z" }));
+      const owner = { tenant: own.tenant, id: own.principal };
+      expect(await archive.countLive(owner, [])).toBe(2);
+      expect(await archive.countLive(owner, [first.row.session_id])).toBe(1);
+    });
+
     test("finds sessions that were last seen before a time and have not ended", async () => {
       const archive = open();
       const at = (year: number) => ({ last_seen_at: `${year}-01-01T00:00:00.000Z` });

@@ -61,6 +61,10 @@ export type KeyOptions = {
   expires_in_days?: number;
   workspaces?: string[];
   upstreams?: string[];
+  allowed_ips?: string[];
+  tools?: string[];
+  scopes?: string[];
+  limits?: Record<string, number>;
 };
 
 /** Reads a minted key from the answer that shows it this once. */

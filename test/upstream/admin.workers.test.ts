@@ -171,7 +171,7 @@ describe("a registration", () => {
       "auth.token_url",
     ],
     [{ bogus: 1 }, "bogus"],
-    [{ auth: { kind: "token_exchange" } }, "token_exchange"],
+    [{ auth: { kind: "token_exchange" } }, "auth.token_url"],
   ])("is refused with %j", async (changes, names) => {
     const [status, code, message] = refusalOf(
       await register({ name: "acme", url: "https://acme.com/", ...changes }),

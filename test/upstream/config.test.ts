@@ -97,7 +97,7 @@ describe("a registration", () => {
     [{ auth: { kind: "oauth_client_credentials", token_url: "x" } }, "auth.token_url"],
     [{ auth: { kind: "basic" } }, "auth"],
     [{ auth: "none" }, "auth"],
-    [{ auth: { kind: "token_exchange", token_url: URL_ } }, "token_exchange is not supported"],
+    [{ auth: { kind: "token_exchange", token_url: URL_ } }, "auth.client_id"],
   ])("is refused with %j, naming %s", (body, names) => {
     const told = problem(body);
     expect(told).toContain(names);

@@ -1,0 +1,13 @@
+/**
+ * @module
+ * JSON that fits into a header: what goes to an object with an upgrade, which
+ * has no body. A header holds bytes, and names may be of any script.
+ */
+
+/** The JSON text of a value, in ASCII. */
+export function headerJson(value: object): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
