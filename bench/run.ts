@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { ROOT, runWrangler } from "../src/cli/wrangler.ts";
 import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts";
 import { GatewayClient, type Session } from "./client.ts";
+import { type FlushPace, measureFlush } from "./flush.ts";
 import { type Host, startHost } from "./host.ts";
 import { measureLongSession } from "./long-session.ts";
 import { fasterTransport, measureAll, type Pace } from "./measure.ts";
@@ -23,6 +24,7 @@ const USAGE = "npm run bench -- [--quick] [--json FILE]";
 const OPENING = 8;
 
 type Plan = Pace & {
+  readonly flush: FlushPace;
   readonly transportRounds: number;
   readonly longCalls: number;
   readonly twelveMs: number;
@@ -34,6 +36,7 @@ const FULL: Plan = {
   rounds: (setting) => (isTargeted(setting) ? 20 : 8),
   transportRounds: 10,
   longCalls: 20_000,
+  flush: { rounds: 12, sliceMs: 2_000, backlog: 100_000 },
   twelveMs: 10_000,
 };
 const QUICK: Plan = {
@@ -41,6 +44,7 @@ const QUICK: Plan = {
   rounds: (setting) => (isTargeted(setting) ? 8 : 2),
   transportRounds: 4,
   longCalls: 3_000,
+  flush: { rounds: 3, sliceMs: 1_000, backlog: 3_000 },
   twelveMs: 2_500,
 };
 
@@ -77,18 +81,22 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
       signal,
     );
     hosts.push(floor);
-    const gateway = await startHost(
-      {
-        kind: "gateway",
-        script: join(outDir, "index.js"),
-        stateDir: join(dir, "gateway"),
-        config,
-        migrationsDir: join(ROOT, "migrations", "d1"),
-        secrets,
-      },
-      signal,
-    );
-    hosts.push(gateway);
+    const startGateway = async (name: string, vars: Readonly<Record<string, string>> = {}) => {
+      const host = await startHost(
+        {
+          kind: "gateway",
+          script: join(outDir, "index.js"),
+          stateDir: join(dir, name),
+          config,
+          migrationsDir: join(ROOT, "migrations", "d1"),
+          secrets: { ...secrets, ...vars },
+        },
+        signal,
+      );
+      hosts.push(host);
+      return host;
+    };
+    const gateway = await startGateway("gateway");
 
     say(`Opening ${MAX_SESSIONS} sessions.`);
     const client = await GatewayClient.connect(gateway.url, secrets.ADMIN_TOKEN);
@@ -113,6 +121,18 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
     say("Twelve clients at once.");
     const twelveClients = await measureTwelveClients(client, plan.twelveMs, signal);
 
+    say(`Flushing, and a backlog of ${plan.flush.backlog} records.`);
+    const side = async (name: string, seconds: string) => {
+      const host = await startGateway(name, { FLUSH_INTERVAL_SECONDS: seconds });
+      return { host, client: await GatewayClient.connect(host.url, secrets.ADMIN_TOKEN) };
+    };
+    const flush = await measureFlush(
+      { eager: await side("eager", "1"), patient: await side("patient", "3600") },
+      plan.flush,
+      join(dir, "postgres"),
+      signal,
+    );
+
     const results: Results = {
       host: hostLine(),
       machine: machine(),
@@ -121,6 +141,7 @@ async function bench({ quick, json }: Options, signal: AbortSignal): Promise<voi
       rows: rowsOf(measured),
       long_session: longSession,
       twelve_clients: twelveClients,
+      flush,
     };
     console.log(textOf(results));
     if (json !== null) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`);
