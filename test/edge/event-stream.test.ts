@@ -6,6 +6,7 @@ function opened(first: string | null = null) {
   const stream = openEventStream({
     first,
     isCall: false,
+    isStopped: null,
     recheck: async () => true,
     isStopped: null,
     onEnd: () => {
