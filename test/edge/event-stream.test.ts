@@ -8,7 +8,6 @@ function opened(first: string | null = null) {
     isCall: false,
     isStopped: null,
     recheck: async () => true,
-    isStopped: null,
     onEnd: () => {
       seen.ends += 1;
     },
