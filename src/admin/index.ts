@@ -12,7 +12,8 @@ import { parseJsonBody, readBody } from "../edge/body.ts";
 import { BOOTSTRAP_PRINCIPAL, type Principal } from "../edge/principal.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
-import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { exportSession, queryAudit } from "./audit.ts";
+import { bundleSession, verifySession } from "./evidence.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -41,6 +42,7 @@ const ROUTES: readonly AdminRoute[] = [
   queryAudit,
   exportSession,
   verifySession,
+  bundleSession,
   listPlans,
   showPlan,
   approvePlan,
