@@ -13,6 +13,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
       "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--json]",
     load: async () => (await import("./commands/verify.ts")).verifyCommand,
   },
+  export: {
+    usage: "export BUNDLE --profile ocsf|agent-audit-trail|otel [the options of verify]",
+    load: async () => (await import("./commands/export.ts")).exportCommand,
+  },
   log: {
     usage: "log audit URL|DIR [--vkey V]... [--since CHECKPOINT] [--state FILE] [--json]",
     load: async () => (await import("./commands/log.ts")).logCommand,
