@@ -18,7 +18,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./commands/export.ts")).exportCommand,
   },
   log: {
-    usage: "log audit URL|DIR [--vkey V]... [--since CHECKPOINT] [--state FILE] [--json]",
+    usage: [
+      "log audit URL|DIR [--vkey V]... [--since CHECKPOINT]... [--state FILE] [--json]",
+      "log export s3://BUCKET|DIR --to s3://BUCKET[/PREFIX] --retain-days N [--mode compliance|governance] [--endpoint URL] [--region R] [--source-endpoint URL] [--json]",
+      "log lock BUCKET [--retain-days N]",
+    ].join("\n  atlas-gate "),
     load: async () => (await import("./commands/log.ts")).logCommand,
   },
 };
