@@ -10,7 +10,7 @@ type Entry = { readonly usage: string; readonly load: () => Promise<Command> };
 const COMMANDS: Readonly<Record<string, Entry>> = {
   verify: {
     usage:
-      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--json]",
+      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--segments DIR] [--json]",
     load: async () => (await import("./commands/verify.ts")).verifyCommand,
   },
   export: {

@@ -5,13 +5,14 @@
 import type { Report, Verdict } from "../audit/report.ts";
 import type { ExitCode } from "./command.ts";
 
-const QUESTIONS: Readonly<Record<keyof Report["verdicts"], string>> = {
-  integrity: "the records are whole and in order",
-  anchored: "the log holds them as they are",
-  completeness: "the log holds nothing more of the session",
-  independence: "somebody else has seen this log",
-  time: "the times are those that witnesses saw",
-};
+const QUESTIONS: readonly (readonly [keyof Report["verdicts"] | "segments", string])[] = [
+  ["integrity", "the records are whole and in order"],
+  ["anchored", "the log holds them as they are"],
+  ["completeness", "the log holds nothing more of the session"],
+  ["independence", "somebody else has seen this log"],
+  ["time", "the times are those that witnesses saw"],
+  ["segments", "the bucket's segments are the same records"],
+];
 
 const RESULTS = { 0: "holds", 1: "DOES NOT HOLD", 2: "could not be checked" } as const;
 
@@ -29,8 +30,10 @@ export function describeReport(report: Report, code: ExitCode): string {
     lines.push(`open       calls without a result: ${report.open_intents.join(", ")}`);
   }
   lines.push("");
-  for (const [name, verdict] of Object.entries(report.verdicts)) {
-    const question = QUESTIONS[name as keyof Report["verdicts"]];
+  const { verdicts, segments } = report;
+  for (const [name, question] of QUESTIONS) {
+    const verdict = name === "segments" ? segments : verdicts[name];
+    if (verdict === undefined) continue;
     lines.push(`${wordOf(verdict)}  ${name.padEnd(12)}  ${question}`);
     for (const { seq, code, message } of verdict.findings.slice(0, MAX_SHOWN)) {
       lines.push(`               ${code}${seq === 0 ? "" : ` at record ${seq}`}: ${message}`);

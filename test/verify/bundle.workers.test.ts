@@ -219,6 +219,34 @@ describe("tampering in the stores", () => {
     expect(await detected(id)).toContain("integrity");
   });
 
+  test.each([
+    [
+      "edit",
+      (lines: string[]) => lines.with(1, lines[1]?.replace('"notes":null', '"notes":"x"') ?? ""),
+    ],
+    ["delete", (lines: string[]) => lines.toSpliced(1, 1)],
+    ["insert", (lines: string[]) => lines.toSpliced(1, 0, lines[1] ?? "")],
+    ["reorder", ([a = "", b = "", c = "", ...rest]: string[]) => [a, c, b, ...rest]],
+  ])(
+    "%s in the bucket's segments alone, they are not the same records any more",
+    async (_name, change) => {
+      const { id } = await sessionOf(true);
+      const { bundle } = await bundleOf(id);
+      const { objects } = await env.BUCKET.list({ prefix: "audit/default/" });
+      const lines: string[] = [];
+      for (const { key } of objects.filter(({ key }) => key.includes(id))) {
+        const text = await (await env.BUCKET.get(key))?.text();
+        lines.push(...(text ?? "").trimEnd().split("\n"));
+      }
+      const verdictOf = async (segments: string[]) =>
+        (await verifyBundle(bundle, { segments })).segments?.ok;
+      expect(lines).toHaveLength(5);
+      expect(await verdictOf(lines)).toBe(true);
+      expect(await verdictOf(change(lines))).toBe(false);
+      expect(await verdictOf([])).toBeNull();
+    },
+  );
+
   test("a deleted session is no 404: its leaves are there", async () => {
     const { id } = await sessionOf(true);
     for (const table of ["audit_log", "sessions"]) {
