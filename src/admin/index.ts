@@ -22,8 +22,9 @@ import {
   runDailyTask,
   verifyStored,
 } from "./archive.ts";
-import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { exportSession, queryAudit } from "./audit.ts";
 import { erase } from "./erasure.ts";
+import { bundleSession, verifySession } from "./evidence.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { engageKillSwitch, liftKillSwitch, listKillSwitches } from "./kill-switches.ts";
@@ -65,6 +66,7 @@ const ROUTES: readonly AdminRoute[] = [
   verifyStored,
   exportSessions,
   exportDay,
+  bundleSession,
   listPlans,
   showPlan,
   approvePlan,
