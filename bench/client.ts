@@ -29,6 +29,9 @@ const answerSchema = z.object({
     .optional(),
 });
 const keySchema = z.object({ key: z.string() });
+const sessionsSchema = z.object({
+  sessions: z.array(z.object({ session_id: z.string(), entries: z.int() })),
+});
 const savedSchema = z.object({ plan_hash: z.string() });
 
 /** An open session of an executor, bound to an approved plan of its workspace. */
@@ -116,6 +119,35 @@ export class GatewayClient {
       gate: "open",
       roles: ["windsurf"],
     });
+  }
+
+  /** Ends a session; its sinks are flushed then. */
+  async endSession({ id }: Session): Promise<void> {
+    const headers = { authorization: `Bearer ${this.#executor}`, "mcp-session-id": id };
+    const response = await fetch(new URL("/mcp", this.url), { method: "DELETE", headers });
+    if (response.status !== 204) throw new Error(`DELETE answered ${response.status}`);
+  }
+
+  /** How many records of a session the archive has. */
+  async archived({ id }: Session): Promise<number> {
+    const headers = { authorization: `Bearer ${this.#operator}` };
+    const response = await fetch(new URL("/admin/sessions?limit=200", this.url), { headers });
+    const { sessions } = sessionsSchema.parse(await response.json());
+    return sessions.find(({ session_id }) => session_id === id)?.entries ?? 0;
+  }
+
+  /** Whether both sinks have all of an ended session: only then are its arguments erased. */
+  async erased({ id }: Session): Promise<boolean> {
+    const response = await fetch(new URL(`/admin/audit/sessions/${id}/erase`, this.url), {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${this.#operator}`,
+        "content-type": "application/json",
+      },
+      body: JSON.stringify({ reason: "benchmark" }),
+    });
+    await response.body?.cancel();
+    return response.ok;
   }
 
   async #approvedPlan(root: string): Promise<string> {

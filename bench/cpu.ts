@@ -1,6 +1,6 @@
 /**
  * @module
- * Processor time of processes, from Linux's /proc. Elsewhere there is none to
+ * Processor time and memory of processes, from Linux's /proc. Elsewhere there is none to
  * be had without further tools, and the benchmark says "n/a".
  */
 import { readFileSync } from "node:fs";
@@ -20,6 +20,13 @@ export function cpuMs(pid: number | null): number | null {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const ticks = Number(fields[UTIME]) + Number(fields[STIME]);
   return Number.isFinite(ticks) ? (ticks * 1000) / TICKS_PER_SECOND : null;
+}
+
+/** Resident memory of a process, in bytes; null where it cannot be read. */
+export function rssBytes(pid: number | null): number | null {
+  const status = pid === null ? null : readProc(`/proc/${pid}/status`);
+  const kib = status === null ? null : /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
+  return kib == null ? null : Number(kib) * 1024;
 }
 
 /** The first child of a process; null where it has none or nobody can say. */

@@ -7,7 +7,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
-import { cpuMs } from "./cpu.ts";
+import { cpuMs, rssBytes } from "./cpu.ts";
 
 const PROCESS = join(import.meta.dirname, "host-process.ts");
 const START_TIMEOUT_MS = 60_000;
@@ -28,6 +28,7 @@ export type HostPlan = {
   | {
       readonly kind: "gateway";
       readonly migrationsDir: string;
+      /** Secrets, and variables that differ from wrangler.toml. */
       readonly secrets: Readonly<Record<string, string>>;
     }
 );
@@ -41,6 +42,8 @@ export type Host = {
   readonly url: URL;
   /** Processor time of workerd so far, in ms; null where it cannot be read. */
   readonly cpuMs: () => number | null;
+  /** Resident memory of workerd, in bytes; null where it cannot be read. */
+  readonly rssBytes: () => number | null;
   /** The last errors that the Worker logged. */
   readonly errors: () => readonly string[];
   readonly stop: () => Promise<void>;
@@ -58,6 +61,7 @@ export async function startHost(plan: HostPlan, signal: AbortSignal): Promise<Ho
     return {
       url: new URL(url),
       cpuMs: () => cpuMs(pid),
+      rssBytes: () => rssBytes(pid),
       errors: () => errors,
       stop: () => stop(child),
     };

@@ -6,6 +6,7 @@ import { arch, cpus, platform } from "node:os";
 import { ANCHORING_LIMIT_MS, type Anchoring } from "./anchoring.ts";
 import { type CaseName, isTargeted, type Transport } from "./cases.ts";
 import type { FederationRow } from "./federation.ts";
+import type { FlushResults } from "./flush.ts";
 import type { LogGrowth } from "./log-growth.ts";
 import type { LongSession } from "./long-session.ts";
 import type { Measured, Slice } from "./measure.ts";
@@ -40,6 +41,7 @@ export type Results = {
   readonly federation: readonly FederationRow[];
   readonly anchoring: Anchoring;
   readonly log_growth: LogGrowth;
+  readonly flush: FlushResults;
 };
 
 /** What the ratios have to be, with 16 clients on 16 sessions. */
@@ -53,6 +55,9 @@ export const TARGETS: readonly {
   { case: "read_file", ratio: "to_two_object_floor", least: 0.6 },
 ];
 const LATENCY_TARGET_MS = 500;
+/** Of the calls per second without a flush, so many must be left beside one. */
+const LEAST_BESIDE_FLUSH = 0.8;
+const MIB = 1024 * 1024;
 
 export function machine(): string {
   const [first] = cpus();
@@ -126,6 +131,7 @@ export function textOf(results: Results): string {
       (results.quick ? " (--quick: the full run goes to 20,000 calls.)" : ""),
     `Twelve clients at once, mixed calls: ${whole(twelve.callsPerSecond)} calls/s, p50 ${fixed(twelve.p50, 1)} ms, p99 ${fixed(twelve.p99, 1)} ms ` +
       `(${twelve.p99 < LATENCY_TARGET_MS ? "within" : "NOT within"} ${LATENCY_TARGET_MS} ms), max ${fixed(twelve.max, 1)} ms.`,
+    ...flushLines(results.flush),
     anchoringLine(results.anchoring),
     growthLine(results.log_growth),
     "",
@@ -176,6 +182,16 @@ export function growthLine(growth: LogGrowth): string {
     `(${fixed(late_ms / early_ms)} of it); a proof p50 ${fixed(proof_p50_ms, 1)} ms, max ${fixed(proof_max_ms, 1)} ms; ` +
     `of the tree its object holds ${whole(held_bytes / 1024)} KiB.`
   );
+}
+
+function flushLines(flush: FlushResults): string[] {
+  const verdict = flush.ratio >= LEAST_BESIDE_FLUSH ? "meets" : "MISSES";
+  const grew = flush.grewBytes === null ? "n/a" : `${whole(flush.grewBytes / MIB)} MiB`;
+  return [
+    `Calls on a session that is flushed every second: ${fixed(flush.ratio)} of those without a flush, ${verdict} ${LEAST_BESIDE_FLUSH}.`,
+    `Sinks, records/s: D1 ${whole(flush.d1)}, R2 segments ${whole(flush.segments)}, PostgreSQL ${whole(flush.postgres)}; ` +
+      `a backlog of ${whole(flush.backlog)} records was flushed with ${grew} more memory.`,
+  ];
 }
 
 function targetLine(rows: readonly Row[], target: (typeof TARGETS)[number]): string {

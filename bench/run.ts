@@ -14,6 +14,7 @@ import { measureAnchoring } from "./anchoring.ts";
 import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts";
 import { GatewayClient, type Session } from "./client.ts";
 import { measureFederation } from "./federation.ts";
+import { type FlushPace, measureFlush } from "./flush.ts";
 import { type Host, startHost } from "./host.ts";
 import { type LogGrowth, measureLogGrowth } from "./log-growth.ts";
 import { measureLongSession } from "./long-session.ts";
@@ -26,6 +27,7 @@ const USAGE = "npm run bench -- [log] [--quick] [--json FILE]";
 const OPENING = 8;
 
 type Plan = Pace & {
+  readonly flush: FlushPace;
   readonly transportRounds: number;
   readonly longCalls: number;
   readonly twelveMs: number;
@@ -39,6 +41,7 @@ const FULL: Plan = {
   rounds: (setting) => (isTargeted(setting) ? 20 : 8),
   transportRounds: 10,
   longCalls: 20_000,
+  flush: { rounds: 12, sliceMs: 2_000, backlog: 100_000 },
   twelveMs: 10_000,
   federation: { rounds: 10, sliceMs: 500 },
   logLeaves: 1_000_000,
@@ -48,6 +51,7 @@ const QUICK: Plan = {
   rounds: (setting) => (isTargeted(setting) ? 8 : 2),
   transportRounds: 4,
   longCalls: 3_000,
+  flush: { rounds: 3, sliceMs: 1_000, backlog: 3_000 },
   twelveMs: 2_500,
   federation: { rounds: 4, sliceMs: 200 },
   logLeaves: 40_000,
@@ -101,19 +105,23 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
       signal,
     );
     hosts.push(floor);
-    const gateway = await startHost(
-      {
-        kind: "gateway",
-        script: join(outDir, "index.js"),
-        stateDir: join(dir, "gateway"),
-        config,
-        migrationsDir: join(ROOT, "migrations", "d1"),
-        // The federation's upstream is on this machine.
-        secrets: { ...secrets, ALLOW_PRIVATE_UPSTREAMS: "true" },
-      },
-      signal,
-    );
-    hosts.push(gateway);
+    const startGateway = async (name: string, vars: Readonly<Record<string, string>> = {}) => {
+      const host = await startHost(
+        {
+          kind: "gateway",
+          script: join(outDir, "index.js"),
+          stateDir: join(dir, name),
+          config,
+          migrationsDir: join(ROOT, "migrations", "d1"),
+          // The federation's upstream is on this machine.
+          secrets: { ...secrets, ALLOW_PRIVATE_UPSTREAMS: "true", ...vars },
+        },
+        signal,
+      );
+      hosts.push(host);
+      return host;
+    };
+    const gateway = await startGateway("gateway");
 
     say(`Opening ${MAX_SESSIONS} sessions.`);
     const client = await GatewayClient.connect(gateway.url, secrets.ADMIN_TOKEN);
@@ -145,6 +153,18 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
     say(`Growing a log to ${plan.logLeaves} leaves.`);
     const logGrowth = await growLog(dir, plan.logLeaves, hosts, signal);
 
+    say(`Flushing, and a backlog of ${plan.flush.backlog} records.`);
+    const side = async (name: string, seconds: string) => {
+      const host = await startGateway(name, { FLUSH_INTERVAL_SECONDS: seconds });
+      return { host, client: await GatewayClient.connect(host.url, secrets.ADMIN_TOKEN) };
+    };
+    const flush = await measureFlush(
+      { eager: await side("eager", "1"), patient: await side("patient", "3600") },
+      plan.flush,
+      join(dir, "postgres"),
+      signal,
+    );
+
     const results: Results = {
       host: hostLine(),
       machine: machine(),
@@ -156,6 +176,7 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
       federation,
       anchoring,
       log_growth: logGrowth,
+      flush,
     };
     console.log(textOf(results));
     if (json !== null) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`);

@@ -1,19 +1,12 @@
 /**
  * @module
- * The evidence as an operator asks for it: queries over the archive, a whole
- * session as NDJSON, and the verifier's report on it.
+ * The evidence as an operator asks for it: queries over the archive, and a whole
+ * session as NDJSON.
  */
 import * as z from "zod";
 import type { EntryPlace } from "../archive/archive.ts";
-import { createVerifier } from "../audit/verify.ts";
 import { HttpRefusal } from "../edge/refusal.ts";
-import {
-  type AuditSource,
-  allRecords,
-  exportedLine,
-  openSource,
-  PAGE_RECORDS,
-} from "../session/evidence.ts";
+import { type AuditSource, exportedLine, openSource, PAGE_RECORDS } from "../session/evidence.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { defineRoute, nextCursor, pageQuery, placeOf } from "./route.ts";
 
@@ -68,39 +61,6 @@ export const exportSession = defineRoute({
   run: async ({ env, params }) => {
     const lines = ndjson(await source(env, params.id));
     return new Response(lines, { headers: { "content-type": "application/x-ndjson" } });
-  },
-});
-
-const verdict = z.object({
-  ok: z.boolean().nullable(),
-  findings: z.array(z.object({ seq: z.int().nullable(), code: z.string(), message: z.string() })),
-});
-
-export const verifySession = defineRoute({
-  method: "get",
-  path: "/audit/sessions/:id/verify",
-  summary: "Recompute a session's chain and say what does not hold",
-  params: sessionParams,
-  answer: z.object({
-    session_id: z.string(),
-    records: z.int(),
-    head: z.string(),
-    unanchored: z.int(),
-    open_intents: z.array(z.int()),
-    verdicts: z.object({
-      integrity: verdict,
-      anchored: verdict,
-      completeness: verdict,
-      independence: verdict,
-      time: verdict,
-    }),
-  }),
-  run: async ({ env, params }) => {
-    const records = await source(env, params.id);
-    const { session_id, tenant } = records.session;
-    const verifier = createVerifier({ session_id, tenant });
-    for await (const stored of allRecords(records)) verifier.push(exportedLine(stored));
-    return Response.json(verifier.finish());
   },
 });
 

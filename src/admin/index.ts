@@ -24,10 +24,11 @@ import {
   runDailyTask,
   verifyStored,
 } from "./archive.ts";
-import { exportSession, queryAudit, verifySession } from "./audit.ts";
+import { exportSession, queryAudit } from "./audit.ts";
 import { bindCertificate, listCertificates, unbindCertificate } from "./client-certificates.ts";
 import { listConnections } from "./connections.ts";
 import { erase } from "./erasure.ts";
+import { bundleSession, verifySession } from "./evidence.ts";
 import { fileContent, fileVersions } from "./files.ts";
 import { createKey, listKeys, revokeKey, rotateKey } from "./keys.ts";
 import { engageKillSwitch, liftKillSwitch, listKillSwitches } from "./kill-switches.ts";
@@ -72,6 +73,7 @@ const ROUTES: readonly AdminRoute[] = [
   verifyStored,
   exportSessions,
   exportDay,
+  bundleSession,
   listPlans,
   showPlan,
   approvePlan,

@@ -18,6 +18,9 @@ export const DAILY_TASKS = ["retention", "check", "backup"] as const;
 export type DailyTask = (typeof DAILY_TASKS)[number];
 
 const DAY_MS = 86_400_000;
+/** The platform's, for one database. */
+const D1_LIMIT_BYTES = 10 * 1024 ** 3;
+const D1_WARNING = 0.8;
 /** Of one cron run for each task: a scheduled event may take minutes, and shares its isolate. */
 const SLICE_MS = 20_000;
 const SESSIONS_A_STEP = 10;
@@ -38,12 +41,24 @@ const STEPS: Readonly<Record<DailyTask, Step>> = { retention, check, backup };
 
 /** Does what is left of the day's work, within its slice of time. Never throws. */
 export async function runDaily(env: Env, config: Config, now: number): Promise<void> {
+  await warnOfSize(env.ARCHIVE_DB);
   for (const task of DAILY_TASKS) {
     try {
       await runTask(env, config, task, now);
     } catch (error) {
       logEvent("error", "daily_work_failed", { task, error: String(error) });
     }
+  }
+}
+
+/** A database that is full takes no more records; PostgreSQL, or a shorter retention, takes months to plan. */
+async function warnOfSize(db: D1Database): Promise<void> {
+  try {
+    const { meta } = await db.prepare("SELECT 1").run();
+    if (meta.size_after < D1_LIMIT_BYTES * D1_WARNING) return;
+    logEvent("warn", "d1_nearly_full", { bytes: meta.size_after, limit_bytes: D1_LIMIT_BYTES });
+  } catch (error) {
+    logEvent("error", "d1_unreadable", { error: String(error) });
   }
 }
 

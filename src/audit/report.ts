@@ -22,6 +22,8 @@ export type Report = {
   open_intents: number[];
   /** Whether a client's receipts hold; only there when some were given. It counts towards `anchored`. */
   receipts?: Verdict;
+  /** Whether the bucket's segments are the same records; only there when they were given. */
+  segments?: Verdict;
   verdicts: {
     integrity: Verdict;
     anchored: Verdict;

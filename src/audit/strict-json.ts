@@ -51,7 +51,8 @@ function ambiguity(text: string): string | null {
       NUMBER_REST.lastIndex = at + 1;
       const literal = character + (NUMBER_REST.exec(text)?.[0] ?? "");
       // Whole numbers are exact to many readers; JavaScript must not have rounded one.
-      if (INTEGER.test(literal) && String(Number(literal)) !== literal) {
+      const number = Number(literal);
+      if (!Number.isFinite(number) || (INTEGER.test(literal) && String(number) !== literal)) {
         return `a number that not every reader keeps, at character ${at}`;
       }
       at += literal.length - 1;

@@ -10,7 +10,7 @@ type Entry = { readonly usage: string; readonly load: () => Promise<Command> };
 const COMMANDS: Readonly<Record<string, Entry>> = {
   verify: {
     usage:
-      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--json]",
+      "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--segments DIR] [--json]",
     load: async () => (await import("./commands/verify.ts")).verifyCommand,
   },
   archive: {
@@ -18,8 +18,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
       "archive backfill|rebuild|verify|export DIR|restore DIR [--from d1|postgres|r2] [--to d1|postgres] [--after ID] [--url URL --key KEY | --state-dir DIR]",
     load: async () => (await import("./commands/archive.ts")).archiveCommand,
   },
+  export: {
+    usage: "export BUNDLE --profile ocsf|agent-audit-trail|otel [the options of verify]",
+    load: async () => (await import("./commands/export.ts")).exportCommand,
+  },
   log: {
-    usage: "log audit URL|DIR [--vkey V]... [--since CHECKPOINT] [--state FILE] [--json]",
+    usage: [
+      "log audit URL|DIR [--vkey V]... [--since CHECKPOINT]... [--state FILE] [--json]",
+      "log export s3://BUCKET|DIR --to s3://BUCKET[/PREFIX] --retain-days N [--mode compliance|governance] [--endpoint URL] [--region R] [--source-endpoint URL] [--json]",
+      "log lock BUCKET [--retain-days N]",
+    ].join("\n  atlas-gate "),
     load: async () => (await import("./commands/log.ts")).logCommand,
   },
 };

@@ -10,7 +10,12 @@ import * as z from "zod";
 import { ROOT } from "./wrangler.ts";
 
 const BIN = join(ROOT, "node_modules", ".bin");
-const MIGRATIONS = join(ROOT, "migrations", "d1");
+const MIGRATIONS = join(ROOT, "migrations");
+/** The folder of each dialect's migrations, and the schema that they come from. */
+const DIALECTS = [
+  { dialect: "sqlite", folder: "d1" },
+  { dialect: "postgresql", folder: "postgres" },
+] as const;
 
 type Outcome = { ok: boolean; output: string };
 
@@ -31,7 +36,8 @@ const STEPS: readonly Step[] = [
   {
     name: "migrations fit the schema",
     run: checkMigrations,
-    advice: "npm run migrations writes what is missing.",
+    advice:
+      "npm run migrations writes what is missing (DIALECT=postgresql before it: for PostgreSQL).",
   },
   { name: "lint and format", run: () => tool("biome", ["ci", "--colors=off", "."]) },
 ];
@@ -74,22 +80,28 @@ async function checkBindingTypes(): Promise<Outcome> {
   return tool(name, [...args, "--check"]);
 }
 
-/** Has drizzle-kit generate into a copy: nothing may come of it. */
+/** Has drizzle-kit generate into copies: nothing may come of it. */
 async function checkMigrations(): Promise<Outcome> {
   const cache = join(ROOT, "node_modules", ".cache");
   await mkdir(cache, { recursive: true });
   // Inside the project, for drizzle-kit puts "./" before any path, absolute ones too.
-  const copy = await mkdtemp(join(cache, "migrations-"));
+  const copies = await mkdtemp(join(cache, "migrations-"));
+  const outcome = { ok: true, output: "" };
   try {
-    await cp(MIGRATIONS, copy, { recursive: true });
-    const { output } = await tool("drizzle-kit", [
-      ...["generate", "--dialect", "sqlite", "--schema", "./src/db/d1.ts"],
-      ...["--out", relative(ROOT, copy)],
-    ]);
-    // Its exit code is 0 whatever happens, also when it would have to ask a question.
-    return { ok: output.includes("No schema changes"), output };
+    for (const { dialect, folder } of DIALECTS) {
+      const copy = join(copies, folder);
+      await cp(join(MIGRATIONS, folder), copy, { recursive: true });
+      const { output } = await tool("drizzle-kit", [
+        ...["generate", "--dialect", dialect, "--schema", `./src/db/${folder}.ts`],
+        ...["--out", relative(ROOT, copy)],
+      ]);
+      outcome.output += output;
+      // Its exit code is 0 whatever happens, also when it would have to ask a question.
+      outcome.ok &&= output.includes("No schema changes");
+    }
+    return outcome;
   } finally {
-    await rm(copy, { recursive: true });
+    await rm(copies, { recursive: true });
   }
 }
 

@@ -74,6 +74,12 @@ export type LogStatus = {
   readonly witnesses: readonly WitnessStatus[];
 };
 
+export type LeafBounds = {
+  /** In the order asked: sizes of the last kept checkpoint without the leaf, and of the first with it. */
+  readonly sizes: readonly { readonly before: number | null; readonly after: number | null }[];
+  readonly notes: ReadonlyMap<number, string>;
+};
+
 export class LogObject extends DurableObject<Env> {
   readonly #store: LogStore;
   #writer: LogWriter | null = null;
@@ -308,6 +314,20 @@ export class LogObject extends DurableObject<Env> {
   /** The last kept checkpoint without the leaf of this index, and the first with it. */
   around(index: number): { before: CheckpointRow | null; after: CheckpointRow | null } {
     return { before: this.#store.before(index), after: this.#store.after(index) };
+  }
+
+  /** The sizes of those of many leaves, and each checkpoint once: a bundle asks for hundreds. */
+  bounds(indexes: readonly number[]): LeafBounds {
+    const notes = new Map<number, string>();
+    const keep = (row: CheckpointRow | null): number | null => {
+      if (row !== null) notes.set(row.size, row.note);
+      return row?.size ?? null;
+    };
+    const sizes = indexes.map((index) => {
+      const { before, after } = this.around(index);
+      return { before: keep(before), after: keep(after) };
+    });
+    return { sizes, notes };
   }
 
   /** A partial tile of the published tree. `full`: it has been completed since, and is in the bucket. */

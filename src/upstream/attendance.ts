@@ -1,11 +1,12 @@
 /**
  * @module
- * Listens to an upstream session's own stream while calls are under way: in
- * the 2025 era log messages, and now and then requests, need not come on the
- * response to the call that they belong to.
+ * Listens to an upstream session's own stream while calls are under way, or
+ * while its owner watches it: in the 2025 era log messages, and now and then
+ * requests, need not come on the response to the call that they belong to. A
+ * server has one such stream a session, so that calls and the watch share it.
  */
 import type { RpcNotification } from "../mcp/jsonrpc.ts";
-import type { WireHooks, WireSession2025, WireTarget } from "./types.ts";
+import type { WireFailure, WireHooks, WireSession2025, WireTarget } from "./types.ts";
 import { listen } from "./wire-2025.ts";
 
 /** How long a call waits for the stream to be open, in ms: not every upstream has one. */
@@ -17,7 +18,11 @@ type Attended = {
   readonly aborter: AbortController;
   /** The hooks of the calls under way, newest last: what comes belongs to the newest. */
   readonly calls: WireHooks[];
+  /** Who watches the stream for its own sake, however many calls there are. */
+  watcher: WireHooks | null;
   readonly opened: Promise<undefined>;
+  /** How the stream ended; see `listen`. */
+  readonly over: Promise<WireFailure | null>;
   linger: ReturnType<typeof setTimeout> | null;
 };
 
@@ -49,13 +54,41 @@ export class Attendance {
     return () => {
       attended.calls.splice(attended.calls.indexOf(hooks), 1);
       if (attended.calls.length > 0) return;
-      const end = (): void => {
-        if (this.#attended.get(key) === attended) this.#attended.delete(key);
-        attended.aborter.abort(new Error("no call is under way"));
-      };
-      if (atOnce) end();
-      else attended.linger = setTimeout(end, LINGER_MS);
+      if (atOnce) this.#endIfUnused(key, attended);
+      else attended.linger = setTimeout(() => this.#endIfUnused(key, attended), LINGER_MS);
     };
+  }
+
+  /** Keeps the stream of an upstream session open until `hooks.signal` aborts; answers as `listen` does. */
+  async watch(
+    target: WireTarget,
+    session: WireSession2025,
+    hooks: WireHooks & { readonly signal: AbortSignal },
+  ): Promise<WireFailure | null> {
+    if (hooks.signal.aborted) return null;
+    const key = `${target.name} ${session.sessionId}`;
+    const attended = this.#attended.get(key) ?? this.#open(key, target, session, hooks);
+    attended.watcher = hooks;
+    const stop = (): void => {
+      if (attended.watcher !== hooks) return;
+      attended.watcher = null;
+      this.#endIfUnused(key, attended);
+    };
+    const { promise: stopped, resolve } = Promise.withResolvers<null>();
+    const onAbort = (): void => resolve(null);
+    hooks.signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await Promise.race([attended.over, stopped]);
+    } finally {
+      hooks.signal.removeEventListener("abort", onAbort);
+      stop();
+    }
+  }
+
+  #endIfUnused(key: string, attended: Attended): void {
+    if (attended.calls.length > 0 || attended.watcher !== null) return;
+    if (this.#attended.get(key) === attended) this.#attended.delete(key);
+    attended.aborter.abort(new Error("nobody listens"));
   }
 
   #open(
@@ -68,8 +101,6 @@ export class Attendance {
     const calls: WireHooks[] = [];
     const { promise: opened, resolve } = Promise.withResolvers<undefined>();
     const onOpen = (): void => resolve(undefined);
-    const attended: Attended = { aborter, calls, opened, linger: null };
-    this.#attended.set(key, attended);
     const timer = setTimeout(onOpen, OPEN_MS);
     const hooks: WireHooks = {
       timeoutMs,
@@ -81,19 +112,26 @@ export class Attendance {
           return;
         }
         const call = calls.at(-1);
-        if (call === undefined) this.#aside(notification);
-        else call.onNotification?.(notification);
+        const { watcher } = attended;
+        // Changes are news for who watches; all else belongs to the newest call.
+        const isNews = /\/(list_changed|updated)$/.test(notification.method);
+        const hearer = isNews ? (watcher ?? call) : (call ?? watcher);
+        if (hearer === undefined || hearer === null) this.#aside(notification);
+        else hearer.onNotification?.(notification);
       },
       onRequest: async (request, withdrawn) =>
         (await calls.at(-1)?.onRequest?.(request, withdrawn)) ?? {
           error: { code: -32601, message: "No request is under way." },
         },
     };
-    void listen(target, session, hooks, { onOpen }).then(() => {
+    const over = listen(target, session, hooks, { onOpen }).then((ended) => {
       clearTimeout(timer);
       onOpen();
       if (this.#attended.get(key) === attended) this.#attended.delete(key);
+      return ended;
     });
+    const attended: Attended = { aborter, calls, watcher: null, opened, over, linger: null };
+    this.#attended.set(key, attended);
     return attended;
   }
 }

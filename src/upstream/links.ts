@@ -130,7 +130,7 @@ export class UpstreamLinks {
       readonly onNotification: (notification: RpcNotification) => void;
     },
   ): Promise<void> {
-    const wire: WireHooks = { timeoutMs: entry.config.timeout_ms, ...hooks };
+    const wire = { timeoutMs: entry.config.timeout_ms, ...hooks };
     for (let tries = 1; !hooks.signal.aborted; tries++) {
       const era = await this.#eraOf(entry, wire);
       if (era === "2026") {
@@ -262,9 +262,12 @@ export class UpstreamLinks {
     const { inputResponses: _answers, requestState: _state, ...own } = request.params;
     const params = Object.keys(meta).length === 0 ? own : { ...own, _meta: meta };
     const isLogging = logLevel !== null && session.capabilities.logging !== undefined;
-    const leave = isLogging
-      ? await this.#attendance.begin(target, session, hooks, this.#shelf === null)
-      : null;
+    // Many a server asks its questions on the session's own stream.
+    const mayAsk = hooks.onRequest !== undefined && Object.keys(request.capabilities).length > 0;
+    const leave =
+      isLogging || mayAsk
+        ? await this.#attendance.begin(target, session, hooks, this.#shelf === null)
+        : null;
     try {
       return await wire2025.request(target, session, request.method, params, hooks);
     } finally {
@@ -326,7 +329,7 @@ export class UpstreamLinks {
     entry: UpstreamEntry,
     filter: WatchFilter,
     capabilities: JsonObject,
-    hooks: WireHooks,
+    hooks: WireHooks & { readonly signal: AbortSignal },
   ): Promise<"none" | "again"> {
     const key = sessionKey(entry, capabilities);
     const opened = await this.#session(entry, key, capabilities, hooks);
@@ -346,7 +349,7 @@ export class UpstreamLinks {
           return "again";
         }
       }
-      const ended = await wire2025.listen(target, opened.session, hooks);
+      const ended = await this.#attendance.watch(target, opened.session, hooks);
       if (ended === null) return "none";
       if (ended.reason === "session_lost") this.#forget(key);
       return "again";

@@ -32,6 +32,8 @@ export type Trust = {
   readonly since?: string | undefined;
   readonly receipts?: readonly Receipt[] | undefined;
   readonly log?: LogReader | undefined;
+  /** Lines of the session's segments, in order. */
+  readonly segments?: readonly string[] | undefined;
 };
 
 export type Evidence = {

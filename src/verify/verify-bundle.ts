@@ -17,6 +17,7 @@ import { verifyAnchored, withReceipts } from "./verify-anchored.ts";
 import { verifyCompleteness } from "./verify-completeness.ts";
 import { verifyIndependence } from "./verify-independence.ts";
 import { checkReceipts } from "./verify-receipts.ts";
+import { checkSegments } from "./verify-segments.ts";
 import { verifyTime } from "./verify-time.ts";
 
 export type { Trust } from "./evidence.ts";
@@ -69,6 +70,9 @@ export function createSessionVerifier(
       session_id,
       unanchored: Math.max(0, report.records - anchored.covered),
       ...(trust.receipts === undefined ? {} : { receipts }),
+      ...(trust.segments === undefined
+        ? {}
+        : { segments: checkSegments(sha256Hex, records, trust.segments) }),
       verdicts: {
         integrity: report.verdicts.integrity,
         anchored: withReceipts(anchored.verdict, receipts),

@@ -319,3 +319,21 @@ test("an operator's queries say how new they are, and take that back", async () 
   }
   expect(withSession.mock.calls).toEqual([[bookmark], ["first-primary"]]);
 });
+
+test("a D1 that is four fifths full is said in the log each time", async () => {
+  const warnings = () => logs.filter((line) => line.includes("d1_nearly_full"));
+  await runDaily(env, requireConfig(env), Date.now());
+  expect(warnings()).toEqual([]);
+  const prepare = env.ARCHIVE_DB.prepare.bind(env.ARCHIVE_DB);
+  using _prepare = vi.spyOn(env.ARCHIVE_DB, "prepare").mockImplementationOnce((query) => {
+    const statement = prepare(query);
+    const run = statement.run.bind(statement);
+    vi.spyOn(statement, "run").mockImplementation(async () => {
+      const answer = await run();
+      return { ...answer, meta: { ...answer.meta, size_after: 8.1 * 1024 ** 3 } };
+    });
+    return statement;
+  });
+  await runDaily(env, requireConfig(env), Date.now());
+  expect(warnings()).toHaveLength(1);
+});

@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { parseTilePath, partialTiles, tilePath, tileWidth } from "../../src/log/tiles.ts";
 import type { TestLog } from "../verify/gateway.ts";
 
-const BIN = join(import.meta.dirname, "..", "..", "bin", "atlas-gate.mjs");
+const BIN = join(import.meta.dirname, "..", "..", "src", "cli", "atlas-gate.mjs");
 
 export type Ran = {
   readonly code: number | null;

@@ -135,3 +135,25 @@ describe("atlas-gate verify", () => {
     expect((await atlasGate("--help")).code).toBe(0);
   });
 });
+
+describe("--segments", () => {
+  it("holds a copy of the bucket against the records: 0, 1, and 2 where there is none", async () => {
+    await using folder = await Folder.create();
+    const bundle = await folder.write("b.json", log.bundleText(ID, LINES));
+    const sealed = LINES.map((line) => {
+      const { args: _args, salt: _salt, ...record } = JSON.parse(line);
+      return `${canonical({ ...record, sealed: "AAAA" })}\n`;
+    });
+    const name = (first: number, last: number) =>
+      `audit/default/2026/11/22/${ID}/${String(first).padStart(10, "0")}-${String(last).padStart(10, "0")}.ndjson`;
+    const args = ["verify", bundle, "--segments", folder.path];
+    expect((await atlasGate(...args)).code).toBe(2);
+    await folder.write(name(1, 2), sealed.slice(0, 2).join(""));
+    await folder.write(name(3, 4), sealed.slice(2, 4).join(""));
+    expect((await atlasGate(...args)).code).toBe(0);
+    await folder.write(name(3, 4), sealed.slice(2, 4).reverse().join(""));
+    const ran = await atlasGate(...args);
+    expect(ran.code).toBe(1);
+    expect(ran.stdout).toContain("SEGMENT_GAP at record 3");
+  });
+});

@@ -162,6 +162,28 @@ describe("the official client 1.x", () => {
     await client.close();
   });
 
+  it("is asked also by an upstream that asks on its session's own stream", async () => {
+    const { client, heard } = await connect();
+    const asked = await client.callTool({
+      name: "up_ask",
+      arguments: { what: "form", aside: true },
+    });
+    expect(JSON.parse(textOf(asked))).toMatchObject({ action: "accept" });
+    // The stream that watches a resource is the very same one: a server has no other.
+    await client.subscribeResource({ uri: "doc://a" });
+    const again = await client.callTool({
+      name: "up_ask",
+      arguments: { what: "roots", aside: true },
+    });
+    expect(JSON.parse(textOf(again))).toMatchObject({ roots: [{ name: "app" }] });
+    await eventually("a change of the resource arrives", async () => {
+      await upstream.touch("doc://a");
+      return heard.updated.length > 0 ? true : null;
+    });
+    expect(heard.errors).toEqual([]);
+    await client.close();
+  });
+
   it("reads resources, templates, prompts and completions", async () => {
     const { client, heard } = await connect();
     const { resources } = await client.listResources();

@@ -6,8 +6,8 @@ function opened(first: string | null = null) {
   const stream = openEventStream({
     first,
     isCall: false,
-    recheck: async () => true,
     isStopped: null,
+    recheck: async () => true,
     onEnd: () => {
       seen.ends += 1;
     },

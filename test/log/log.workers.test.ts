@@ -163,7 +163,7 @@ describe("a log that fails", () => {
     expect(await logStub(env).submit([forged])).toMatchObject({ ok: true, outcomes: ["logged"] });
     await flush(client.id);
     expect(await conflicts(client.id)).toEqual([{ sink: "log", seq: 1 }]);
-    expect(logs.join("\n")).toContain('"event":"archive_conflict","sink":"log"');
+    expect(logs.join("\n")).toContain('"event":"archive_conflict","found_by":"log"');
   });
 });
 

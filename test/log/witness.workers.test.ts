@@ -18,6 +18,7 @@ import {
   parseNote,
   parseSignatureLine,
   parseVkey,
+  signatureLine,
   signNote,
 } from "../../src/log/note.ts";
 import { LogStore } from "../../src/log/store.ts";
@@ -338,11 +339,16 @@ describe("a log's round of its witnesses", () => {
 
   test.each([
     [
-      "a cosignature of another checkpoint",
-      async () => {
-        const key = await witnessVkey();
-        return new Response(`— ${key.name} ${btoa("x".repeat(76))}\n`);
-      },
+      "its cosignature of another log",
+      async () => new Response((await add(await registered(), 0, 5)).text),
+    ],
+    [
+      "its key's name over noise",
+      async () => new Response(signatureLine(await witnessVkey(), new Uint8Array(72))),
+    ],
+    [
+      "a signature of another kind",
+      async () => new Response(signatureLine(await witnessVkey(), new Uint8Array(64))),
     ],
     ["nothing", async () => new Response("")],
     ["more than an answer can be", async () => new Response("x".repeat(100_000))],

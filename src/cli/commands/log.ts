@@ -9,6 +9,8 @@ import { type Command, type ExitCode, parseCommandLine, UsageError } from "../co
 import { readText, readVkeys } from "../input.ts";
 import { openLog } from "../log-source.ts";
 import { sha256Bytes } from "../node-hash.ts";
+import { exportLog } from "./log-export.ts";
+import { printLockCommands } from "./log-lock.ts";
 
 const AUDIT_OPTIONS = {
   vkey: { type: "string", multiple: true },
@@ -22,6 +24,8 @@ const PROGRESS_MS = 2_000;
 
 const SUBCOMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<ExitCode>>> = {
   audit,
+  export: exportLog,
+  lock: printLockCommands,
 };
 
 export const logCommand: Command = {

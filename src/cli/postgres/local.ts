@@ -67,7 +67,8 @@ async function ensurePassword(path: string): Promise<string> {
   return (await readFile(path, "utf8")).trim();
 }
 
-async function freePort(): Promise<number> {
+/** A port of loopback that was free a moment ago. */
+export async function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once("error", reject);

@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { arch, platform } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -18,7 +18,8 @@ import { type Account, ownFolder, postgresAccount } from "./account.ts";
 const HOST = "127.0.0.1";
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
-const STILL_IN_USE = "still in use";
+const RETRY_MS = 500;
+const IN_USE = /still in use|lock file .* already exists/;
 const SUPERUSER = "postgres";
 const LEAVE_WITH_PARENT = new URL("./leave-with-parent.mjs", import.meta.url).pathname;
 
@@ -74,12 +75,13 @@ export class PostgresServer {
   /** Starts it and waits until it answers; throws with the last of what it said when it ends instead. */
   async start(): Promise<void> {
     const deadline = Date.now() + START_TIMEOUT_MS;
-    // Those that served connections outlive a killed server for a moment, and keep the next one out.
+    // An earlier server may be on its way out, and its processes outlive it for a moment.
     while (!(await this.#startOnce(deadline))) {
-      if (Date.now() > deadline || !this.#output.includes(STILL_IN_USE)) {
+      if (Date.now() > deadline || !IN_USE.test(this.#output)) {
         throw new StartError(`PostgreSQL did not start: ${lastLines(this.#output)}`);
       }
-      await new Promise((wake) => setTimeout(wake, POLL_MS));
+      await new Promise((wake) => setTimeout(wake, RETRY_MS));
+      await dropStaleLock(join(this.#options.dataDir, "postmaster.pid"));
     }
   }
 
@@ -155,6 +157,20 @@ export class PostgresServer {
     }
     return child;
   }
+}
+
+/**
+ * Removes the lock of a server that is dead. PostgreSQL does so itself, but takes
+ * one for alive that nobody has reaped, and in a container nobody may ever do.
+ */
+async function dropStaleLock(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  const [pid = ""] = (await readFile(path, "utf8")).split("\n");
+  const stat = `/proc/${Number(pid)}/stat`;
+  // Where there is no /proc, PostgreSQL's own opinion stands.
+  if (!existsSync("/proc/self/stat")) return;
+  const state = existsSync(stat) ? /\) (\S) /.exec(await readFile(stat, "utf8"))?.[1] : "X";
+  if (state === "Z" || state === "X") await rm(path, { force: true });
 }
 
 async function answers(url: string): Promise<boolean> {
