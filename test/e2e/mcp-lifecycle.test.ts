@@ -479,7 +479,7 @@ describe("a session id that is not the caller's", () => {
       (found) => found.length > 0,
     );
     // The ended session is noted as well while its object waits for the sinks; the forged one never.
-    const refused = [foreign, unknown].map(({ headers }) => headers["x-request-id"]);
+    const refused: unknown[] = [foreign, unknown].map(({ headers }) => headers["x-request-id"]);
     expect(entries.every(({ request_id }) => refused.includes(request_id))).toBe(true);
     expect(entries).toContainEqual(
       expect.objectContaining({
