@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import * as z from "zod";
 import { ambientId, principalOf } from "./support/ambient.ts";
 import { exportLines, problemsOf, readLine } from "./support/chain.ts";
 import { eventually } from "./support/eventually.ts";
@@ -517,21 +518,20 @@ describe("evidence", () => {
     const answer = await operator.get(`/audit/sessions/${session.id}`);
     expect(answer.headers["content-type"]).toBe("application/x-ndjson");
     expect(problemsOf(answer.text, { tenant: "default", id: session.id })).toEqual([]);
-    const empty = { ok: null, findings: [] };
-    expect(await operator.ok("GET", `/audit/sessions/${session.id}/verify`)).toEqual({
+    // How much of it the log covers already depends on when its flush came.
+    const report = await operator.ok("GET", `/audit/sessions/${session.id}/verify`);
+    expect(report).toMatchObject({
       session_id: session.id,
       records: 2,
       head: receipt.hash_chain,
-      unanchored: 2,
       open_intents: [],
-      verdicts: {
-        integrity: { ok: true, findings: [] },
-        anchored: empty,
-        completeness: empty,
-        independence: empty,
-        time: empty,
-      },
+      verdicts: { integrity: { ok: true, findings: [] } },
     });
+    const { verdicts } = z.object({ verdicts: z.record(z.string(), z.unknown()) }).parse(report);
+    expect(Object.keys(verdicts).sort().join()).toBe(
+      "anchored,completeness,independence,integrity,time",
+    );
+    expect(JSON.stringify(verdicts)).not.toContain('"ok":false');
   });
 
   it.each(["none", "00000000-0000-8000-8000-000000000000"])("of %s is 404", async (id) => {
