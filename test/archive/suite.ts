@@ -179,7 +179,7 @@ export function describeArchive(name: string, open: () => Archive): void {
       await stored(archive, early);
       await stored(
         archive,
-        sampleSession([{}], { ...at(1998), ended_at: "1998-01-01T00:00:00.000Z" }),
+        sampleSession([{}], { ...at(1998), ended_at: "2026-01-06T00:00:00.001Z" }),
       );
       const idle = await archive.idle("2000-01-01T00:00:00.000Z", 10);
       const ids = [early, late].map(({ row }) => row.session_id);
