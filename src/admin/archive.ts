@@ -4,6 +4,7 @@
  * restored, in bounded steps that a command line drives to the end.
  */
 import * as z from "zod";
+import { anchoredInLog } from "../archive/anchoring.ts";
 import { type Archive, BEFORE_ALL_SESSIONS, type EntryPlace } from "../archive/archive.ts";
 import { sessionRowSchema } from "../archive/backup.ts";
 import { DAILY_TASKS, runTask } from "../archive/daily.ts";
@@ -102,7 +103,7 @@ export const importIntoArchive = defineRoute({
 export const verifyStored = defineRoute({
   method: "get",
   path: "/archive/verify",
-  summary: "Hold the next sessions of an archive against their chains and segments",
+  summary: "Hold the next sessions of an archive against their chains, segments and the log",
   query: z.strictObject({
     archive: archiveName.optional(),
     /** The archive whose sessions must all be there. */
@@ -114,7 +115,13 @@ export const verifyStored = defineRoute({
     const archive = query.archive === undefined ? openArchive(env) : named(env, query.archive);
     const against = query.against === undefined ? archive : named(env, query.against);
     return json(
-      await verifyArchive(archive, env.BUCKET, against, query.after ?? BEFORE_ALL_SESSIONS),
+      await verifyArchive(
+        archive,
+        env.BUCKET,
+        against,
+        (tenant, sessionId) => anchoredInLog(env, tenant, sessionId),
+        query.after ?? BEFORE_ALL_SESSIONS,
+      ),
     );
   },
 });

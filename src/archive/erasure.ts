@@ -5,9 +5,9 @@
  * so that the verifier still says true.
  */
 import { heldSession } from "../session/evidence.ts";
+import { logRetirement } from "./anchoring.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { isHeld } from "./holds.ts";
-import { logRetirement } from "./retirement.ts";
 
 export type ErasureOutcome =
   | { readonly kind: "erased"; readonly session: ArchivedSession }

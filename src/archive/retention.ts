@@ -7,10 +7,10 @@
 import { logEvent } from "../ops/log.ts";
 import { heldSession } from "../session/evidence.ts";
 import { recordSystem } from "./alarm.ts";
+import { logRetirement } from "./anchoring.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { compareSession } from "./compare.ts";
 import { isHeld } from "./holds.ts";
-import { logRetirement } from "./retirement.ts";
 
 export type RetentionOutcome =
   | "retired"

@@ -72,14 +72,22 @@ async function copySession(
   return { records, conflicts };
 }
 
+/** What the transparency log last anchored of a session; null where that is nothing. */
+export type Anchored = (
+  tenant: string,
+  sessionId: string,
+) => Promise<{ readonly seq: number; readonly hash_chain: string } | null>;
+
 /**
- * Holds the next sessions of an archive against their chains and segments, and,
- * where `against` is given, against the sessions that are to be there.
+ * Holds the next sessions of an archive against their chains, their segments and
+ * what the log anchored of them, and, where `against` is another archive,
+ * against the sessions that are to be there.
  */
 export async function verifyArchive(
   archive: Archive,
   bucket: R2Bucket,
   against: Archive,
+  anchored: Anchored,
   after: string,
 ): Promise<Progress> {
   const rows = await against.walk({ after, limit: SESSIONS_A_STEP });
@@ -91,6 +99,13 @@ export async function verifyArchive(
     const found = await compareSession(archive, bucket, row);
     records += found.records;
     problems.push(...found.problems.map((problem) => ({ session_id, ...problem })));
+    const anchor = await anchored(row.tenant, session_id);
+    if (anchor === null) continue;
+    const [record] = await archive.page(session_id, anchor.seq - 1, 1);
+    if (record?.hash_chain !== anchor.hash_chain) {
+      const message = "the log anchored another record here, or one that is not there";
+      problems.push({ session_id, seq: anchor.seq, message });
+    }
   }
   const last = rows.length < SESSIONS_A_STEP ? undefined : rows.at(-1);
   return { sessions: rows.length, records, problems, next: last?.session_id ?? null };

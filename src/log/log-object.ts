@@ -311,6 +311,12 @@ export class LogObject extends DurableObject<Env> {
     return this.#store.leavesOf(session);
   }
 
+  /** What the log last anchored of a session's chain: the seq of a record and its hash. */
+  anchored(session: string): { seq: number; hash_chain: string } | null {
+    const leaf = this.#store.newest(session);
+    return leaf === null ? null : { seq: leaf.seq, hash_chain: leaf.hash_chain };
+  }
+
   /** The last kept checkpoint without the leaf of this index, and the first with it. */
   around(index: number): { before: CheckpointRow | null; after: CheckpointRow | null } {
     return { before: this.#store.before(index), after: this.#store.after(index) };

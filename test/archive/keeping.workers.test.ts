@@ -33,8 +33,21 @@ const logs = captureLogs();
 
 const progress = z.object({
   next: z.string().nullable(),
-  problems: z.array(z.object({ session_id: z.string(), message: z.string() })),
+  problems: z.array(z.object({ session_id: z.string(), seq: z.int(), message: z.string() })),
 });
+
+/** What verifying the whole archive finds. */
+async function verifiedArchive(): Promise<z.infer<typeof progress>["problems"]> {
+  const problems: z.infer<typeof progress>["problems"] = [];
+  let after: string | null = null;
+  do {
+    const answer = await admin("GET", `/archive/verify${after === null ? "" : `?after=${after}`}`);
+    const step = progress.parse(answer.body);
+    problems.push(...step.problems);
+    after = step.next;
+  } while (after !== null);
+  return problems;
+}
 
 /** A session that has ended, and whose storage is free. */
 async function releasedSession(tenant = "default"): Promise<Client> {
@@ -239,16 +252,32 @@ test("a chain that was rewritten as a whole is found by the check, for R2 holds 
   await env.ARCHIVE_DB.prepare("UPDATE sessions SET entries = 3 WHERE session_id = ?")
     .bind(client.id)
     .run();
-  const problems: { session_id: string; message: string }[] = [];
-  let after: string | null = null;
-  do {
-    const answer = await admin("GET", `/archive/verify${after === null ? "" : `?after=${after}`}`);
-    const step = progress.parse(answer.body);
-    problems.push(...step.problems);
-    after = step.next;
-  } while (after !== null);
-  const found = problems.filter(({ session_id }) => session_id === client.id);
+  const found = (await verifiedArchive()).filter(({ session_id }) => session_id === client.id);
   expect(found.map(({ message }) => message)).toContain("its segment in R2 holds another record");
+});
+
+test("a tail that was cut in the archive and in R2 is found by what the log anchored", async () => {
+  const { id } = await releasedSession();
+  const rows = await archiveRows(id);
+  const [last, newLast] = [rows.at(-1), rows.at(-2)];
+  const [segment] = await segments(id);
+  if (last === undefined || newLast === undefined || segment === undefined) throw new Error("none");
+  const db = env.ARCHIVE_DB;
+  await db.batch([
+    db.prepare("DELETE FROM audit_log WHERE session_id = ? AND seq = ?").bind(id, last.seq),
+    db
+      .prepare("UPDATE sessions SET entries = ?, head = ? WHERE session_id = ?")
+      .bind(newLast.seq, newLast.hash_chain, id),
+  ]);
+  const cut = segment.text.trimEnd().split("\n").slice(0, -1).join("\n");
+  await env.BUCKET.put(segment.key, `${cut}\n`);
+  const found = await verifiedArchive();
+  expect(found.filter(({ session_id }) => session_id === id)).toEqual([
+    expect.objectContaining({
+      seq: last.seq,
+      message: expect.stringContaining("the log anchored"),
+    }),
+  ]);
 });
 
 test("a backup holds the day's records, sealed, and the archive is rebuilt from R2 with it", async () => {

@@ -1,7 +1,7 @@
 /**
  * @module
- * Says in the transparency log that evidence leaves the archive, and what
- * remains of it.
+ * The archive and the transparency log: what the log has anchored of a session,
+ * and that evidence leaves the archive, with what remains of it.
  */
 import { genesis } from "../audit/chain.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
@@ -15,6 +15,15 @@ export type Retirement = {
   readonly entries: number;
   readonly head: string | null;
 };
+
+/** What the log last anchored of a session's chain. */
+export async function anchoredInLog(
+  env: Env,
+  tenant: string,
+  sessionId: string,
+): Promise<{ readonly seq: number; readonly hash_chain: string } | null> {
+  return logStub(env).anchored(genesis(sha256Hex, tenant, sessionId));
+}
 
 /**
  * Logs a retirement. After retention no row is left; after erasure the chain
