@@ -51,8 +51,8 @@ export default defineConfig({
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
-          // Each file runs a gateway of its own; two at a time would fight for two cores.
-          fileParallelism: false,
+          // Each file runs a gateway of its own, and waits for it most of the time.
+          maxWorkers: 2,
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

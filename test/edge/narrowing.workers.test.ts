@@ -38,7 +38,6 @@ describe("a key narrowed to scopes", () => {
       'Bearer error="insufficient_scope", scope="mcp:read mcp:write"',
     );
     expect(refused.body).toMatchObject({
-      id: expect.any(Number),
       error: { code: -31403, data: { code: "FORBIDDEN" } },
     });
   });

@@ -677,12 +677,14 @@ describe("an ended session", () => {
     );
 
     expect(await exported(client.id)).toEqual(before);
-    const integrity = { ok: true, findings: [] };
-    const held = { records: before.length, open_intents: [], verdicts: { integrity } };
-    // The log may have covered the session in between: that is no fact of its storage.
-    expect(report.body).toMatchObject(held);
-    const again = await admin("GET", `/audit/sessions/${client.id}/verify`);
-    expect(again.body).toMatchObject(held);
+    // What is verified is the same; the log has anchored it meanwhile.
+    const holds = { records: before.length, verdicts: { integrity: { ok: true, findings: [] } } };
+    expect(report.body).toMatchObject(holds);
+    expect((await admin("GET", `/audit/sessions/${client.id}/verify`)).body).toMatchObject({
+      ...holds,
+      unanchored: 0,
+      verdicts: { ...holds.verdicts, anchored: { ok: true } },
+    });
     const gone = await client.call("list_files");
     expect([gone.status, gone.code]).toEqual([404, "SESSION_NOT_FOUND"]);
     expect(await client.end()).toBe(404);
