@@ -7,6 +7,7 @@ import { metricsStub } from "../../src/objects.ts";
 import { sendAlert } from "../../src/ops/alerts/send.ts";
 import { runChecks } from "../../src/ops/checks/run.ts";
 import { CONNECTIONS_KEPT_MS } from "../../src/ops/connections/log.ts";
+import { scrape } from "../../src/ops/metrics/scrape.ts";
 import { runScheduled } from "../../src/ops/scheduled.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
 import { Client, mintKey, recordsOf, verified } from "../support/gateway.ts";
@@ -97,6 +98,9 @@ test("a key that ends within a week is found, unless it has a successor", async 
     ({ context }) => context?.action === "check.expiring_key",
   );
   expect(found.map(({ context }) => context?.subject)).toContain(key.id);
+  expect(await scrape(env, Date.now())).toMatch(
+    /^mcp_key_expires_in_seconds\{role="auditor"\} 432000$/m,
+  );
   const standing = await findings("expiring_key");
   await env.ARCHIVE_DB.prepare(
     `INSERT INTO api_keys (id, digest, name, role, tenant, line, created_at, expires_at)

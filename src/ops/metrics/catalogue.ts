@@ -85,6 +85,11 @@ export const METRICS = {
     labels: [],
     help: "Time since the scheduled checks last ran.",
   },
+  mcp_key_expires_in_seconds: {
+    type: "gauge",
+    labels: ["role"],
+    help: "Until the next key of a role ends that has no successor; absent while none does within a week.",
+  },
   mcp_alarms_total: {
     type: "counter",
     labels: ["alarm"],

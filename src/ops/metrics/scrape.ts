@@ -9,6 +9,7 @@ import { logStub, metricsStub } from "../../objects.ts";
 import { SINKS } from "../../session/store.ts";
 import { directoryOf } from "../../upstream/directory.ts";
 import { upSince } from "../deployment.ts";
+import { endingKeys } from "../key-expiry.ts";
 import { freshSwitches } from "../kill-switches.ts";
 import { logEvent } from "../log.ts";
 import { exposition } from "./exposition.ts";
@@ -24,12 +25,13 @@ const AGES: Readonly<Record<string, string>> = {
 
 /** The exposition as of now. Throws when the archive, D1 or the Metrics object does not answer: half a scrape would look like a fall. */
 export async function scrape(env: Env, now: number): Promise<string> {
-  const [counts, snapshot, directory, switches, log] = await Promise.all([
+  const [counts, snapshot, directory, switches, log, ending] = await Promise.all([
     openArchive(env).counts(),
     metricsStub(env).snapshot(),
     directoryOf(env),
     freshSwitches(env),
     logSamples(env, now),
+    endingKeys(env.ARCHIVE_DB, now),
   ]);
   const since = upSince();
   return exposition([
@@ -47,6 +49,10 @@ export async function scrape(env: Env, now: number): Promise<string> {
         gauge("mcp_upstream_up", available ? 1 : 0, { upstream: config.name }),
       ),
     ...log,
+    // The next one of each role: they come in the order of their ends.
+    ...[...Map.groupBy(ending, ({ role }) => role)].map(([role, [next]]) =>
+      gauge("mcp_key_expires_in_seconds", next?.expires_in ?? 0, { role }),
+    ),
     gauge("mcp_kill_switches", switches.switches.length),
     ...(since === null ? [] : [gauge("mcp_uptime_seconds", Math.max(0, (now - since) / 1000))]),
   ]);
