@@ -144,17 +144,17 @@ test("what was changed in the archive is found, with exit code 1", async () => {
   expect(output).toContain(`PROBLEM  ${id}`);
 });
 
-test("what the command line does not know is exit code 2", () => {
-  for (const args of [
-    [],
-    ["archive"],
-    ["archive", "nope"],
-    ["archive", "backfill", "--from", "d1"],
-    ["archive", "verify", "--nope"],
-  ]) {
-    expect(atlasGate(...args)).toMatchObject({
-      code: 2,
-      output: expect.stringContaining("atlas-gate archive"),
-    });
+test("what the command line does not know is exit code 2, and said", () => {
+  expect(atlasGate()).toMatchObject({
+    code: 2,
+    output: expect.stringContaining("atlas-gate archive"),
+  });
+  for (const [args, said] of [
+    [["archive"], "no action"],
+    [["archive", "nope"], "nope"],
+    [["archive", "backfill", "--from", "d1"], "--to"],
+    [["archive", "verify", "--nope"], "--nope"],
+  ] as const) {
+    expect(atlasGate(...args)).toMatchObject({ code: 2, output: expect.stringContaining(said) });
   }
 });
