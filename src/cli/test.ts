@@ -1,6 +1,6 @@
 /**
  * @module
- * `npm test`: the checks, then every test project, one after the other. Flags
+ * `npm test`: the checks, then every test project, in two lanes side by side. Flags
  * go through to vitest; with any, the checks are left out and only the named
  * projects run. The last line is computed from the runners' own reports.
  */
@@ -11,7 +11,11 @@ import { join } from "node:path";
 import * as z from "zod";
 import { ROOT } from "./wrangler.ts";
 
-const PROJECTS = ["unit", "workers", "e2e", "postgres", "conformance"];
+/** Projects that run one after the other, beside those of the other lane: end-to-end tests mostly wait. */
+const LANES: readonly (readonly string[])[] = [
+  ["unit", "workers", "postgres", "conformance"],
+  ["e2e"],
+];
 const REPORTS = join(ROOT, ".test-reports");
 const VITEST = join(ROOT, "node_modules", "vitest", "vitest.mjs");
 const PROJECT_FLAG = "--project";
@@ -53,10 +57,13 @@ function runNode(args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
       cwd: ROOT,
-      stdio: ["ignore", "inherit", "inherit"],
+      // Not a terminal: two runners that redraw their lines would draw over each other.
+      stdio: ["ignore", "pipe", "pipe"],
     });
+    child.stdout.pipe(process.stdout, { end: false });
+    child.stderr.pipe(process.stderr, { end: false });
     child.once("error", reject);
-    child.once("exit", (code) => resolve(code ?? 1));
+    child.once("close", (code) => resolve(code ?? 1));
   });
 }
 
@@ -111,10 +118,17 @@ async function run(flags: readonly string[]): Promise<Tally[]> {
   await mkdir(REPORTS, { recursive: true });
   const { projects, rest } = splitFlags(flags);
   if (flags.length > 0 && projects.length === 0) return [await runTests("selected", null, rest)];
-  const tallies: Tally[] = flags.length === 0 ? [await runCheck()] : [];
-  for (const project of flags.length === 0 ? PROJECTS : projects) {
+  if (flags.length > 0) return runLane(projects, rest);
+  const check = await runCheck();
+  const lanes = await Promise.all(LANES.map((lane) => runLane(lane, rest)));
+  return [check, ...lanes.flat()];
+}
+
+async function runLane(projects: readonly string[], flags: readonly string[]): Promise<Tally[]> {
+  const tallies: Tally[] = [];
+  for (const project of projects) {
     console.log(`\n== ${project} ==`);
-    tallies.push(await runTests(project, project, rest));
+    tallies.push(await runTests(project, project, flags));
   }
   return tallies;
 }
