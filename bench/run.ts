@@ -47,14 +47,14 @@ const FULL: Plan = {
   logLeaves: 1_000_000,
 };
 const QUICK: Plan = {
-  sliceMs: 200,
-  rounds: (setting) => (isTargeted(setting) ? 8 : 2),
-  transportRounds: 4,
-  longCalls: 3_000,
-  flush: { rounds: 3, sliceMs: 1_000, backlog: 3_000 },
-  twelveMs: 2_500,
-  federation: { rounds: 4, sliceMs: 200 },
-  logLeaves: 40_000,
+  sliceMs: 150,
+  rounds: (setting) => (isTargeted(setting) ? 4 : 1),
+  transportRounds: 2,
+  longCalls: 1_200,
+  flush: { rounds: 2, sliceMs: 300, backlog: 600 },
+  twelveMs: 1_200,
+  federation: { rounds: 2, sliceMs: 150 },
+  logLeaves: 12_000,
 };
 
 type Options = {
