@@ -76,7 +76,7 @@ function workerOf(plan: HostPlan, contents: string): V4WorkerOptions {
   };
   if (plan.kind === "gateway") {
     const bindings = { ...configured.bindings, ...WIDE_LIMITS, ...plan.secrets };
-    return { ...configured, ...common, bindings };
+    return { ...configured, ...common, bindings, ratelimits: WIDE_COUNTERS };
   }
   if (plan.kind === "log") return { ...configured, ...common };
   const { compatibilityDate = "", compatibilityFlags = [] } = configured;
@@ -91,12 +91,19 @@ function workerOf(plan: HostPlan, contents: string): V4WorkerOptions {
   };
 }
 
-/** The limit of a session is on, for it is part of what a call costs, and far off; the principal's counter is one for all. */
+/** Limits are on, for they are part of what a call costs, and far off. */
+const FAR = 1_000_000;
 const WIDE_LIMITS = {
-  RATE_LIMIT_PER_MINUTE: "1000000",
-  RATE_LIMIT_BURST: "1000000",
-  RATE_LIMIT_PRINCIPAL_PER_MINUTE: "0",
+  RATE_LIMIT_PER_MINUTE: String(FAR),
+  RATE_LIMIT_BURST: String(FAR),
+  RATE_LIMIT_PRINCIPAL_PER_MINUTE: String(FAR),
 };
+const WIDE_COUNTERS = Object.fromEntries(
+  ["PRINCIPAL_LIMITER", "ADDRESS_LIMITER", "FAILURE_LIMITER"].map((name) => [
+    name,
+    { namespace_id: name, simple: { limit: FAR, period: 60 as const } },
+  ]),
+);
 
 async function migrate(host: Miniflare, dir: string): Promise<void> {
   const archive = await host.getD1Database("ARCHIVE_DB", WORKER);

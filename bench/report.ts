@@ -7,6 +7,7 @@ import { ANCHORING_LIMIT_MS, type Anchoring } from "./anchoring.ts";
 import { type CaseName, isTargeted, type Transport } from "./cases.ts";
 import type { FederationRow } from "./federation.ts";
 import type { FlushResults } from "./flush.ts";
+import type { GuardRow } from "./guard.ts";
 import type { LogGrowth } from "./log-growth.ts";
 import type { LongSession } from "./long-session.ts";
 import type { Measured, Slice } from "./measure.ts";
@@ -39,6 +40,7 @@ export type Results = {
   readonly long_session: LongSession;
   readonly twelve_clients: TwelveClients;
   readonly federation: readonly FederationRow[];
+  readonly guard: readonly GuardRow[];
   readonly anchoring: Anchoring;
   readonly log_growth: LogGrowth;
   readonly flush: FlushResults;
@@ -57,6 +59,10 @@ export const TARGETS: readonly {
 const LATENCY_TARGET_MS = 500;
 /** Of the calls per second without a flush, so many must be left beside one. */
 const LEAST_BESIDE_FLUSH = 0.8;
+/** Of the calls per second without the guard, so many must be left with it. */
+const LEAST_GUARDED = 0.9;
+/** Writes no record: shown, and not held to the limit. */
+const NO_HOT_PATH = "ping";
 const MIB = 1024 * 1024;
 
 export function machine(): string {
@@ -132,6 +138,7 @@ export function textOf(results: Results): string {
     `Twelve clients at once, mixed calls: ${whole(twelve.callsPerSecond)} calls/s, p50 ${fixed(twelve.p50, 1)} ms, p99 ${fixed(twelve.p99, 1)} ms ` +
       `(${twelve.p99 < LATENCY_TARGET_MS ? "within" : "NOT within"} ${LATENCY_TARGET_MS} ms), max ${fixed(twelve.max, 1)} ms.`,
     ...flushLines(results.flush),
+    ...results.guard.map(guardLine),
     anchoringLine(results.anchoring),
     growthLine(results.log_growth),
     "",
@@ -172,6 +179,17 @@ function anchoringLine({ p50_ms, max_ms }: Anchoring): string {
   return (
     `Anchoring, from a call's answer to its head under a published checkpoint: p50 ${whole(p50_ms)} ms, max ${whole(max_ms)} ms ` +
     `(${verdict} ${whole(ANCHORING_LIMIT_MS)} ms: twice the flush interval and 2 s).`
+  );
+}
+
+export function guardLine({ call, ratio, ...rates }: GuardRow): string {
+  const verdict =
+    call === NO_HOT_PATH
+      ? "for orientation"
+      : `${ratio.median >= LEAST_GUARDED ? "meets" : "MISSES"} ${LEAST_GUARDED}`;
+  return (
+    `Behind the guard (host, address, key, limits, kill switches, metrics), ${call}: ${whole(rates.guarded_calls_per_second)} calls/s, ` +
+    `${spreadText(ratio)} of those without it, ${verdict}.`
   );
 }
 

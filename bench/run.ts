@@ -15,14 +15,15 @@ import { allCases, isTargeted, MAX_SESSIONS, range, TARGETED } from "./cases.ts"
 import { GatewayClient, type Session } from "./client.ts";
 import { measureFederation } from "./federation.ts";
 import { type FlushPace, measureFlush } from "./flush.ts";
+import { measureGuard } from "./guard.ts";
 import { type Host, startHost } from "./host.ts";
 import { type LogGrowth, measureLogGrowth } from "./log-growth.ts";
 import { measureLongSession } from "./long-session.ts";
 import { fasterTransport, measureAll, type Pace } from "./measure.ts";
-import { growthLine, machine, type Results, rowsOf, textOf } from "./report.ts";
+import { growthLine, guardLine, machine, type Results, rowsOf, textOf } from "./report.ts";
 import { measureTwelveClients } from "./twelve-clients.ts";
 
-const USAGE = "npm run bench -- [log] [--quick] [--json FILE]";
+const USAGE = "npm run bench -- [log|guard] [--quick] [--json FILE]";
 /** Sessions that are opened at the same time. */
 const OPENING = 8;
 
@@ -32,6 +33,7 @@ type Plan = Pace & {
   readonly longCalls: number;
   readonly twelveMs: number;
   readonly federation: { readonly rounds: number; readonly sliceMs: number };
+  readonly guard: { readonly rounds: number; readonly sliceMs: number };
   readonly logLeaves: number;
 };
 
@@ -44,6 +46,7 @@ const FULL: Plan = {
   flush: { rounds: 12, sliceMs: 2_000, backlog: 100_000 },
   twelveMs: 10_000,
   federation: { rounds: 10, sliceMs: 500 },
+  guard: { rounds: 24, sliceMs: 500 },
   logLeaves: 1_000_000,
 };
 const QUICK: Plan = {
@@ -54,14 +57,18 @@ const QUICK: Plan = {
   flush: { rounds: 2, sliceMs: 300, backlog: 600 },
   twelveMs: 1_200,
   federation: { rounds: 2, sliceMs: 150 },
+  guard: { rounds: 4, sliceMs: 150 },
   logLeaves: 12_000,
 };
+
+const PARTS = ["log", "guard"] as const;
+type Part = (typeof PARTS)[number];
 
 type Options = {
   readonly quick: boolean;
   readonly json: string | null;
-  /** The transparency log alone. */
-  readonly logOnly: boolean;
+  /** One part alone. */
+  readonly part: Part | null;
 };
 
 function readOptions(): Options {
@@ -70,20 +77,20 @@ function readOptions(): Options {
       allowPositionals: true,
       options: { quick: { type: "boolean", default: false }, json: { type: "string" } },
     });
-    const logOnly = positionals[0] === "log";
-    if (positionals.length > (logOnly ? 1 : 0)) throw new Error("There is no such part.");
-    return { quick: values.quick, json: values.json ?? null, logOnly };
+    const part = PARTS.find((name) => name === positionals[0]) ?? null;
+    if (positionals.length > (part === null ? 0 : 1)) throw new Error("There is no such part.");
+    return { quick: values.quick, json: values.json ?? null, part };
   } catch (error) {
     throw new Error(`${error instanceof Error ? error.message : error} Usage: ${USAGE}`);
   }
 }
 
-async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Promise<void> {
+async function bench({ quick, json, part }: Options, signal: AbortSignal): Promise<void> {
   const plan = quick ? QUICK : FULL;
   const dir = await temporaryFolder();
   const hosts: Host[] = [];
   try {
-    if (logOnly) {
+    if (part === "log") {
       say(`Growing a log to ${plan.logLeaves} leaves.`);
       const growth = await growLog(dir, plan.logLeaves, hosts, signal);
       console.log(growthLine(growth));
@@ -95,21 +102,15 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
     await runWrangler(["deploy", "--dry-run", "--outdir", outDir], dir);
     const config = join(ROOT, "wrangler.toml");
     const secrets = newSecrets();
-    const floor = await startHost(
-      {
-        kind: "floor",
-        script: join(import.meta.dirname, "floor-worker.js"),
-        stateDir: join(dir, "floor"),
-        config,
-      },
-      signal,
-    );
-    hosts.push(floor);
-    const startGateway = async (name: string, vars: Readonly<Record<string, string>> = {}) => {
+    const startGateway = async (
+      name: string,
+      vars: Readonly<Record<string, string>> = {},
+      script = join(outDir, "index.js"),
+    ) => {
       const host = await startHost(
         {
           kind: "gateway",
-          script: join(outDir, "index.js"),
+          script,
           stateDir: join(dir, name),
           config,
           migrationsDir: join(ROOT, "migrations", "d1"),
@@ -122,10 +123,35 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
       return host;
     };
     const gateway = await startGateway("gateway");
-
-    say(`Opening ${MAX_SESSIONS} sessions.`);
     const client = await GatewayClient.connect(gateway.url, secrets.ADMIN_TOKEN);
-    const sessions = await openSessions(client);
+    const measureGuarded = async (sessions: readonly Session[]) => {
+      say("Calls with and without the guard.");
+      const host = await startGateway("open", NO_LIMITS, await openWorker(dir));
+      const openClient = await GatewayClient.connect(host.url, secrets.ADMIN_TOKEN);
+      const open = {
+        client: openClient,
+        sessions: await openSessions(openClient, TARGETED.sessions),
+      };
+      return measureGuard({ guarded: { client, sessions }, open }, plan.guard, signal);
+    };
+    if (part === "guard") {
+      const rows = await measureGuarded(await openSessions(client, TARGETED.sessions));
+      console.log(rows.map(guardLine).join("\n"));
+      if (json !== null) await writeFile(json, `${JSON.stringify(rows, null, 2)}\n`);
+      return;
+    }
+    const floor = await startHost(
+      {
+        kind: "floor",
+        script: join(import.meta.dirname, "floor-worker.js"),
+        stateDir: join(dir, "floor"),
+        config,
+      },
+      signal,
+    );
+    hosts.push(floor);
+    say(`Opening ${MAX_SESSIONS} sessions.`);
+    const sessions = await openSessions(client, MAX_SESSIONS);
     const transport = await fasterTransport(
       floor,
       TARGETED,
@@ -147,6 +173,8 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
     const twelveClients = await measureTwelveClients(client, plan.twelveMs, signal);
     say("An upstream, directly and through the gateway.");
     const federation = await measureFederation(client, plan.federation, signal);
+
+    const guard = await measureGuarded(sessions);
 
     say("Calls until they are anchored.");
     const anchoring = await measureAnchoring(client, signal);
@@ -174,6 +202,7 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
       long_session: longSession,
       twelve_clients: twelveClients,
       federation,
+      guard,
       anchoring,
       log_growth: logGrowth,
       flush,
@@ -187,6 +216,17 @@ async function bench({ quick, json, logOnly }: Options, signal: AbortSignal): Pr
     await Promise.all(hosts.map((host) => host.stop()));
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/** Limits are part of the guard. */
+const NO_LIMITS = { RATE_LIMIT_PER_MINUTE: "0", RATE_LIMIT_PRINCIPAL_PER_MINUTE: "0" };
+
+/** Builds the Worker that has no guard; answers with its script. */
+async function openWorker(dir: string): Promise<string> {
+  const entry = join(import.meta.dirname, "open-worker.ts");
+  const outDir = join(dir, "open-bundle");
+  await runWrangler(["deploy", entry, "--dry-run", "--outdir", outDir], dir);
+  return join(outDir, "open-worker.js");
 }
 
 /** In a host of its own, from a bundle of its own. */
@@ -218,10 +258,10 @@ function newSecrets() {
 }
 
 /** Each session has a workspace of its own, as each object of the two-object floor has its other one. */
-async function openSessions(client: GatewayClient): Promise<Session[]> {
+async function openSessions(client: GatewayClient, count: number): Promise<Session[]> {
   const sessions: Session[] = [];
-  while (sessions.length < MAX_SESSIONS) {
-    const batch = range(Math.min(OPENING, MAX_SESSIONS - sessions.length));
+  while (sessions.length < count) {
+    const batch = range(Math.min(OPENING, count - sessions.length));
     sessions.push(
       ...(await Promise.all(
         batch.map((at) => client.openSession(`/srv/bench/workspace-${sessions.length + at}`)),

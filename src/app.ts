@@ -8,10 +8,10 @@ import { adminApp, operatorOf } from "./admin/index.ts";
 import { sha256Hex } from "./audit/hash-node.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { requireAddress } from "./edge/address.ts";
-import { admit, stillAdmitted } from "./edge/admission.ts";
 import { digestsEqual } from "./edge/api-key.ts";
 import { credentialOf } from "./edge/authenticate.ts";
-import { finishResponse, guardRequest } from "./edge/guard.ts";
+import { DOOR, type Door } from "./edge/door.ts";
+import { finishResponse } from "./edge/guard.ts";
 import { deleteMcp, getMcp } from "./edge/mcp-2025.ts";
 import { type McpRequest, methodNotAllowed } from "./edge/mcp-answer.ts";
 import { postMcp } from "./edge/mcp-endpoint.ts";
@@ -21,12 +21,9 @@ import { logCheckpoint, logTile, logVkeys } from "./log/log-routes.ts";
 import { addCheckpoint, witnessVkeys } from "./log/witness-routes.ts";
 import { checkDeployment, learnDeployment, upSince } from "./ops/deployment.ts";
 import { health, readiness } from "./ops/health.ts";
-import { freshSwitches, switchesOf } from "./ops/kill-switches.ts";
 import { type LogFields, logEvent } from "./ops/log.ts";
 import { EXPOSITION_TYPE } from "./ops/metrics/exposition.ts";
 import { scrape } from "./ops/metrics/scrape.ts";
-import { observeRequest } from "./ops/observe-request.ts";
-
 import { concerning, type SwitchSet, stoppedBy } from "./policy/kill-switch.ts";
 
 export type AppEnv = {
@@ -49,7 +46,8 @@ const ALWAYS = new Set(["/health", "/health/ready"]);
 /** Where clients find out who issues tokens for this gateway (RFC 9728). */
 const METADATA_PATH = "/.well-known/oauth-protected-resource";
 
-export function createApp(): Hono<AppEnv> {
+/** The router. The benchmark gives it another door, to measure what the guard costs. */
+export function createApp(door: Door = DOOR): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.use(async (c, next) => {
@@ -62,13 +60,13 @@ export function createApp(): Hono<AppEnv> {
     });
     const loaded = loadConfig(c.env);
     if (loaded.ok) c.set("config", loaded.config);
-    const early = loaded.ok ? guarded(c, loaded.config) : null;
+    const early = loaded.ok ? guarded(c, door, loaded.config) : null;
     if (early !== null) c.res = early;
     else if (!loaded.ok && !ALWAYS.has(c.req.path)) c.res = broken(c, loaded.message);
     else await next();
     finishResponse(c.res, c.req.raw, loaded.ok ? loaded.config : null, requestId);
     if (loaded.ok) {
-      observeRequest(c.env, (work) => c.executionCtx.waitUntil(work), {
+      door.observe(c.env, (work) => c.executionCtx.waitUntil(work), {
         request: c.req.raw,
         requestId,
         route: routeOf(c.req.path),
@@ -104,9 +102,9 @@ export function createApp(): Hono<AppEnv> {
   });
 
   app.use("/mcp", fitDeployment);
-  app.post("/mcp", async (c) => postMcp(await mcpRequest(c)));
-  app.get("/mcp", async (c) => getMcp(await mcpRequest(c)));
-  app.delete("/mcp", async (c) => deleteMcp(await mcpRequest(c)));
+  app.post("/mcp", async (c) => postMcp(await mcpRequest(c, door)));
+  app.get("/mcp", async (c) => getMcp(await mcpRequest(c, door)));
+  app.delete("/mcp", async (c) => deleteMcp(await mcpRequest(c, door)));
   app.all("/mcp", () => {
     throw methodNotAllowed();
   });
@@ -153,9 +151,9 @@ function metadata(c: Context<AppEnv>): Response | Promise<Response> {
   return resourceMetadata(c.get("config"), c.req.raw) ?? c.notFound();
 }
 
-function guarded(c: Context<AppEnv>, config: Config): Response | null {
+function guarded(c: Context<AppEnv>, door: Door, config: Config): Response | null {
   try {
-    return guardRequest(c.req.raw, config);
+    return door.guard(c.req.raw, config);
   } catch (error) {
     if (!(error instanceof HttpRefusal)) throw error;
     c.get("note")({ error_code: error.code });
@@ -187,14 +185,14 @@ async function fitDeployment(c: Context<AppEnv>, next: () => Promise<void>): Pro
 }
 
 /** Authenticates a request to `/mcp`; operators have no MCP role. */
-async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
+async function mcpRequest(c: Context<AppEnv>, door: Door): Promise<McpRequest> {
   const asking = {
     request: c.req.raw,
     env: c.env,
     config: c.get("config"),
     waitUntil: (work: Promise<unknown>) => c.executionCtx.waitUntil(work),
   };
-  const { principal, accessToken } = await admit(asking);
+  const { principal, accessToken } = await door.admit(asking);
   c.get("note")({ principal: principal.id, tenant: principal.tenant, role: principal.role });
   if (principal.role === "operator") {
     throw new HttpRefusal(
@@ -208,13 +206,13 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
     ...asking,
     principal,
     accessToken,
-    switches: concerning(await standingSwitches(c), principal),
+    switches: concerning(await standingSwitches(c, door), principal),
     requestId: c.get("requestId"),
-    stillAllowed: () => stillAdmitted(asking, principal),
+    stillAllowed: () => door.stillAdmitted(asking, principal),
     isStopped: async (sessionId) => {
       const { tenant, role } = principal;
       const subject = { tenant, role, session_id: sessionId, tool: null, upstream: null };
-      return stoppedBy(await freshSwitches(env), subject) !== null;
+      return stoppedBy(await door.freshSwitches(env), subject) !== null;
     },
     noteEra: (era) => c.get("note")({ era }),
     log: ({ method, tool, error_code, session_id }) =>
@@ -228,9 +226,9 @@ async function mcpRequest(c: Context<AppEnv>): Promise<McpRequest> {
 }
 
 /** The kill switches; while nobody can say what is stopped, everything is. */
-async function standingSwitches(c: Context<AppEnv>): Promise<SwitchSet> {
+async function standingSwitches(c: Context<AppEnv>, door: Door): Promise<SwitchSet> {
   try {
-    return await switchesOf(c.env, (work) => c.executionCtx.waitUntil(work));
+    return await door.switches(c.env, (work) => c.executionCtx.waitUntil(work));
   } catch {
     throw new HttpRefusal(503, "OVERLOADED", "The kill switches cannot be read. Try again.", {
       headers: { "retry-after": "5" },

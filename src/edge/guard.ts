@@ -20,12 +20,18 @@ const CORS_MAX_AGE_SECONDS = 600;
  * response. Throws `HttpRefusal`: 421, 403.
  */
 export function guardRequest(request: Request, config: Config): Response | null {
-  const url = new URL(request.url);
-  checkHost(url, config);
-  const insecure = checkScheme(request, url);
-  if (insecure !== null) return insecure;
-  return checkOrigin(request, url, config);
+  if (accepted?.url !== request.url || accepted.config !== config) {
+    const url = new URL(request.url);
+    checkHost(url, config);
+    const insecure = checkScheme(request, url);
+    if (insecure !== null) return insecure;
+    accepted = { url: request.url, config };
+  }
+  return checkOrigin(request, config);
 }
+
+/** The last URL whose host and scheme passed: most requests are for one, and a URL is dear to parse. */
+let accepted: { readonly url: string; readonly config: Config } | null = null;
 
 function checkHost(url: URL, { publicUrl }: Config): void {
   const fits = publicUrl === null ? LOOPBACK.test(url.hostname) : url.host === publicUrl.host;
@@ -46,9 +52,9 @@ function checkScheme(request: Request, url: URL): Response | null {
   return new Response(null, { status: 308, headers: { location: url.href } });
 }
 
-function checkOrigin(request: Request, url: URL, config: Config): Response | null {
+function checkOrigin(request: Request, config: Config): Response | null {
   const origin = request.headers.get("origin");
-  if (origin === null || origin === (config.publicUrl?.origin ?? url.origin)) return null;
+  if (origin === null || origin === (config.publicUrl ?? new URL(request.url)).origin) return null;
   if (!config.allowedOrigins.includes(origin)) {
     throw new HttpRefusal(403, "ORIGIN_FORBIDDEN", "This origin may not call the gateway.");
   }

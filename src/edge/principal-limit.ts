@@ -2,7 +2,7 @@
  * @module
  * How much one principal may ask over all its sessions: approximate. Each
  * isolate has a bucket of its own; across isolates the platform's counter is
- * told of every 16th request, beside the answer and never before it, so that
+ * told of every 64th request, beside the answer and never before it, so that
  * the hot path waits for nobody.
  */
 import type { Config } from "../config.ts";
@@ -12,7 +12,7 @@ import type { Principal } from "./principal.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 /** The counter's limit in wrangler.toml is that of the variable, divided by this. */
-const SAMPLE = 16;
+const SAMPLE = 64;
 /** How long a principal is held off once the counter is full: the rest of its minute is not known. */
 const HOLD_MS = 10_000;
 /** Principals that an isolate keeps in mind. */

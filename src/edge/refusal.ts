@@ -13,6 +13,7 @@ export type HttpStatus =
   | 404
   | 405
   | 406
+  | 408
   | 409
   | 413
   | 415

@@ -22,11 +22,13 @@ export type RequestPoint = {
 /** Bytes of an index, as the platform has it. */
 const MAX_INDEX = 96;
 
-/** Writes the point, or does nothing; a request never fails by it. */
-export function writePoint(env: object, point: RequestPoint): void {
+/** Writes the point, or does nothing where nobody wants it; a request never fails by it. */
+export function writePoint(env: object, makePoint: () => RequestPoint): void {
   try {
     const dataset = datasetOf(env);
-    dataset?.writeDataPoint({
+    if (dataset === null) return;
+    const point = makePoint();
+    dataset.writeDataPoint({
       indexes: [(point.tenant ?? "none").slice(0, MAX_INDEX)],
       blobs: [
         point.route,

@@ -48,22 +48,7 @@ export function observeRequest(
     }
     const connection = connectionOf(seen, facts, now);
     if (connection !== null) logConnection(env, connection, now, later);
-    const { tenant, method, role, era, tool, errorCode } = facts;
-    const { route, status } = seen;
-    const colo = coloOf(seen.request);
-    const durationMs = now - seen.startedAt;
-    writePoint(env, {
-      tenant,
-      route,
-      method,
-      role,
-      era,
-      tool,
-      errorCode,
-      colo,
-      status,
-      durationMs,
-    });
+    writePoint(env, () => pointOf(seen, facts, now));
   } catch (error) {
     logEvent("warn", "request_not_observed", { error: String(error) });
   }
@@ -91,6 +76,17 @@ function factsOf({ request, route, fields }: ObservedRequest): Facts {
     tool: text(fields.tool),
     errorCode: text(fields.error_code),
   };
+}
+
+function pointOf(
+  { request, route, status, startedAt }: ObservedRequest,
+  facts: Facts,
+  now: number,
+) {
+  const { tenant, method, role, era, tool, errorCode } = facts;
+  const colo = coloOf(request);
+  const durationMs = now - startedAt;
+  return { tenant, route, method, role, era, tool, errorCode, colo, status, durationMs };
 }
 
 /** The line of the connection log that a request is worth, if it is. */

@@ -4,6 +4,7 @@
  * for each bucket, and the sum. Pure.
  */
 import { BUCKETS_SECONDS, METRICS, type MetricName } from "./catalogue.ts";
+import { NONE } from "./labels.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -14,53 +15,67 @@ export type Sample = {
   readonly value: number;
 };
 
-/** Counts that wait to be added to what is stored. */
+/** A series that is being counted. */
+type Series = { readonly metric: string; readonly labels: string; value: number };
+
+/** Between label values in a key; no value of a closed list has it. */
+const SEPARATOR = "\n";
+
+/** Counts that wait to be added to what is stored. Every request comes by here: labels become JSON once a series, not once a request. */
 export class Counts {
-  readonly #values = new Map<string, Sample>();
+  readonly #series = new Map<string, Series>();
 
   get isEmpty(): boolean {
-    return this.#values.size === 0;
+    return this.#series.size === 0;
   }
 
   get size(): number {
-    return this.#values.size;
+    return this.#series.size;
   }
 
   add(metric: MetricName, labels: Labels, by = 1): void {
-    this.#put(metric, labelsText(metric, labels), by);
+    this.#put(keyOf(metric, labels), by, () => ({ metric, labels: labelsText(metric, labels) }));
   }
 
   /** Puts a duration into its histogram. */
   observe(metric: MetricName, labels: Labels, seconds: number): void {
-    const bucket = BUCKETS_SECONDS.find((bound) => seconds <= bound);
-    const text = labelsText(metric, labels);
+    const bound = BUCKETS_SECONDS.find((each) => seconds <= each);
+    const key = keyOf(metric, labels);
     // Kept apart by bucket; what is below a bound is added up when it is shown.
-    this.#put(
-      `${metric}_bucket`,
-      withBound(text, bucket === undefined ? "+Inf" : String(bucket)),
-      1,
-    );
-    this.#put(`${metric}_sum`, text, seconds);
+    this.#put(`${key}${SEPARATOR}${bound}`, 1, () => ({
+      metric: `${metric}_bucket`,
+      labels: withBound(labelsText(metric, labels), bound === undefined ? "+Inf" : String(bound)),
+    }));
+    this.#put(`${key}${SEPARATOR}sum`, seconds, () => ({
+      metric: `${metric}_sum`,
+      labels: labelsText(metric, labels),
+    }));
   }
 
   /** Takes all there is. */
   take(): Sample[] {
-    const samples = [...this.#values.values()];
-    this.#values.clear();
+    const samples = [...this.#series.values()];
+    this.#series.clear();
     return samples;
   }
 
-  #put(metric: string, labels: string, by: number): void {
-    const key = `${metric} ${labels}`;
-    const value = (this.#values.get(key)?.value ?? 0) + by;
-    this.#values.set(key, { metric, labels, value });
+  #put(key: string, by: number, make: () => Omit<Series, "value">): void {
+    const series = this.#series.get(key);
+    if (series !== undefined) series.value += by;
+    else this.#series.set(key, { ...make(), value: by });
   }
+}
+
+function keyOf(metric: MetricName, labels: Labels): string {
+  let key: string = metric;
+  for (const name of METRICS[metric].labels) key += SEPARATOR + (labels[name] ?? NONE);
+  return key;
 }
 
 /** The labels of a series as it is stored: those of the catalogue, in its order, whatever is given. */
 export function labelsText(metric: MetricName, labels: Labels): string {
   return JSON.stringify(
-    Object.fromEntries(METRICS[metric].labels.map((name) => [name, labels[name] ?? "none"])),
+    Object.fromEntries(METRICS[metric].labels.map((name) => [name, labels[name] ?? NONE])),
   );
 }
 
