@@ -10,6 +10,7 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import * as z from "zod";
+import { isWithin, parseCidr } from "../policy/cidr.ts";
 import { ensureKeys } from "./local-keys.ts";
 import {
   ensureSecrets,
@@ -173,9 +174,10 @@ async function start(): Promise<number> {
       aborter.signal,
     );
     const url = `http://${HOST}:${port}`;
-    const foreignHost = hostOf(options.vars) !== null && hostOf(options.vars) !== new URL(url).host;
-    // A gateway for another host does not answer here: its keys are made before it is one.
-    const vars = options.vars.filter((pair) => !foreignHost || !pair.startsWith(PUBLIC_URL));
+    const foreignHost = isForeign(options.vars, url);
+    // A gateway that does not let this machine in gets its keys before it is one.
+    const vars = options.vars.filter((pair) => !shutsOut(pair, url));
+    const isShut = vars.length < options.vars.length;
     let gateway = launched(launch(options, vars, archive));
     await Promise.race([waitUntilReady(url), gateway.failed]);
     const keys = await Promise.race([
@@ -185,11 +187,11 @@ async function start(): Promise<number> {
     const file: LocalFile = { url, admin_token: secrets.ADMIN_TOKEN, keys };
     await writeLocalFile(stateDir, file);
     await writeFile(join(stateDir, "gateway.json"), JSON.stringify({ pid: process.pid, url }));
-    if (foreignHost) {
+    if (isShut) {
       await stopGroup(gateway.child, "SIGTERM");
       if (stopping) return 0;
       gateway = launched(launch(options, options.vars, archive));
-      await Promise.race([waitUntilReady(url, true), gateway.failed]);
+      await Promise.race([waitUntilReady(url, foreignHost), gateway.failed]);
     }
     console.log(banner(file, stateDir));
     gateway.showOutput();
@@ -205,12 +207,31 @@ async function start(): Promise<number> {
   }
 }
 
-const PUBLIC_URL = "PUBLIC_URL:";
+/** Whether a variable keeps this machine out of the gateway; what is no good value is the gateway's to refuse. */
+function shutsOut(pair: string, url: string): boolean {
+  const [name, value] = splitVar(pair);
+  switch (name) {
+    case "PUBLIC_URL":
+      return URL.canParse(value) && new URL(value).host !== new URL(url).host;
+    case "ALLOWED_IPS": {
+      const blocks = value.split(",").flatMap((each) => parseCidr(each.trim()) ?? []);
+      return blocks.length > 0 && !isWithin(blocks, HOST);
+    }
+    case "REQUIRE_CLIENT_CERT":
+      return value === "true";
+    default:
+      return false;
+  }
+}
 
-/** The host of the PUBLIC_URL among the variables, or null; what is no URL is the gateway's to refuse. */
-function hostOf(vars: readonly string[]): string | null {
-  const value = vars.findLast((pair) => pair.startsWith(PUBLIC_URL))?.slice(PUBLIC_URL.length);
-  return value !== undefined && URL.canParse(value) ? new URL(value).host : null;
+/** Whether the gateway answers for another host than this machine's. */
+function isForeign(vars: readonly string[], url: string): boolean {
+  return vars.some((pair) => splitVar(pair)[0] === "PUBLIC_URL" && shutsOut(pair, url));
+}
+
+function splitVar(pair: string): [name: string, value: string] {
+  const colon = pair.indexOf(":");
+  return [pair.slice(0, colon), pair.slice(colon + 1)];
 }
 
 type Gateway = {

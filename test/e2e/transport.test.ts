@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { exportLines, readLine } from "./support/chain.ts";
-import { Gateway } from "./support/gateway.ts";
+import { Gateway, readLocalFile } from "./support/gateway.ts";
 import { type Answer, at, type Sent, send } from "./support/http.ts";
 import { ACCEPT, initializeMessage, postMcp, RawSession, toolCall } from "./support/mcp.ts";
 import { Operator } from "./support/operator.ts";
@@ -473,4 +473,39 @@ describe("a gateway with a public address", () => {
       expect(answer.text).not.toContain(key);
     },
   );
+});
+
+describe("a gateway that lets nobody of this machine in", () => {
+  const vars = { ALLOWED_IPS: "10.0.0.0/8", REQUIRE_CLIENT_CERT: "true" };
+  let shut: Gateway;
+
+  beforeAll(async () => {
+    shut = await Gateway.start({ vars });
+  });
+
+  afterAll(async () => {
+    await shut?.dispose();
+  });
+
+  it("starts all the same, with its keys made, and refuses by address first", async () => {
+    const refused = await postMcp(shut.url, initializeMessage(), { key: shut.keys.windsurf });
+    expectMcpRefusal(refused, 403, "ADDRESS_FORBIDDEN");
+    const elsewhere = await send(`${shut.url}/mcp`, {
+      method: "POST",
+      headers: {
+        ...JSON_HEADERS,
+        "cf-connecting-ip": "10.1.2.3",
+        authorization: `Bearer ${shut.keys.windsurf}`,
+      },
+      body: JSON.stringify(initializeMessage()),
+    });
+    expectMcpRefusal(elsewhere, 403, "CLIENT_CERT_REQUIRED");
+  });
+
+  it("keeps its keys at the next start", async () => {
+    const before = await readLocalFile(shut.stateDir);
+    await shut.stop();
+    await shut.restart();
+    expect(await readLocalFile(shut.stateDir)).toEqual(before);
+  });
 });
