@@ -25,6 +25,8 @@ const SECRET_BYTES = 32;
 /** Host names that never leave the machine. */
 export const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[::1\])$/;
 
+/** Room for the least that an operator sends, so that a gateway can still be set up. */
+const LEAST_BODY_BYTES = 256;
 /** A call crosses an object boundary whole, where 32 MiB is the limit; its answer holds it twice. */
 const MOST_BODY_BYTES = 8 * 1024 * 1024;
 
@@ -143,7 +145,7 @@ const schema = z.object({
   PUBLIC_URL: publicUrl.optional(),
   SESSION_TTL_SECONDS: wholeNumber(1, 30 * 86_400).prefault("3600"),
   MAX_WORKSPACE_BYTES: wholeNumber(1, Number.MAX_SAFE_INTEGER).prefault("1073741824"),
-  MAX_BODY_BYTES: wholeNumber(1024, MOST_BODY_BYTES).prefault("4194304"),
+  MAX_BODY_BYTES: wholeNumber(LEAST_BODY_BYTES, MOST_BODY_BYTES).prefault("4194304"),
   PLAN_APPROVAL_DAYS: wholeNumber(1, 3650).prefault("7"),
   PLAN_APPROVALS_REQUIRED: wholeNumber(1, 2).prefault("1"),
   FLUSH_INTERVAL_SECONDS: wholeNumber(1, 3600).prefault("5"),
@@ -159,7 +161,7 @@ const schema = z.object({
   ALLOW_PRIVATE_UPSTREAMS: trueOrFalse,
   MAX_SESSIONS_PER_PRINCIPAL: wholeNumber(1, MAX_SESSIONS).prefault("1000"),
   RATE_LIMIT_PER_MINUTE: wholeNumber(0, MAX_RATE_PER_MINUTE).prefault("600"),
-  RATE_LIMIT_BURST: wholeNumber(1, MAX_RATE_PER_MINUTE).prefault("20"),
+  RATE_LIMIT_BURST: wholeNumber(0, MAX_RATE_PER_MINUTE).prefault("20"),
   RATE_LIMIT_PRINCIPAL_PER_MINUTE: wholeNumber(0, MAX_RATE_PER_MINUTE).prefault("6000"),
   ALLOWED_IPS: addressBlocks.prefault(""),
   MCP_TOKEN_ISSUERS: tokenIssuers.prefault("[]"),
@@ -265,7 +267,7 @@ export function parseConfig(env: object): ConfigResult {
       metricsToken: value.METRICS_TOKEN ?? null,
       maxSessionsPerPrincipal: value.MAX_SESSIONS_PER_PRINCIPAL,
       sessionRate:
-        value.RATE_LIMIT_PER_MINUTE === 0
+        value.RATE_LIMIT_PER_MINUTE === 0 || value.RATE_LIMIT_BURST === 0
           ? null
           : { perMinute: value.RATE_LIMIT_PER_MINUTE, burst: value.RATE_LIMIT_BURST },
       principalPerMinute: value.RATE_LIMIT_PRINCIPAL_PER_MINUTE || null,

@@ -44,7 +44,7 @@ describe("who gets in and how much", () => {
     ["ALLOWED_IPS", "192.0.2.0/24 198.51.100.0/24"],
     ["RATE_LIMIT_PER_MINUTE", "-1"],
     ["RATE_LIMIT_PER_MINUTE", "1.5"],
-    ["RATE_LIMIT_BURST", "0"],
+    ["RATE_LIMIT_BURST", "-1"],
     ["MAX_SESSIONS_PER_PRINCIPAL", "0"],
     ["REQUIRE_CLIENT_CERT", "yes"],
     ["MCP_TOKEN_ISSUERS", "https://login.example.com"],

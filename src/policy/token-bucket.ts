@@ -18,7 +18,7 @@ export type Rate = {
 
 /** Immutable: a refused request changes nothing. */
 export type Bucket = {
-  /** Units in it, at `at`. */
+  /** Units in it, at `at`; below 0 after a batch that was larger than a full bucket. */
   readonly level: number;
   /** Unix ms. */
   readonly at: number;
@@ -38,8 +38,9 @@ export function fullBucket(rate: Rate, now: number): Bucket {
 }
 
 /**
- * Takes `requests` at once, all or none. More than the bucket can ever hold
- * cost a full one: they would otherwise wait for ever.
+ * Takes `requests` at once, all or none. More than the bucket can ever hold are
+ * let through once it is full, for they would otherwise wait for ever; what they
+ * cost beyond it is owed, so that no batch exceeds the rate in the long run.
  */
 export function take(bucket: Bucket, rate: Rate, requests: number, now: number): Taken {
   const capacity = rate.burst * COST;
@@ -49,7 +50,8 @@ export function take(bucket: Bucket, rate: Rate, requests: number, now: number):
   // A clock that was set back gives nothing, and takes nothing away.
   const at = Math.max(now, bucket.at);
   const level = Math.min(capacity + slack, bucket.level + (at - bucket.at) * rate.perMinute);
-  const cost = Math.min(requests * COST, capacity);
-  if (level >= cost) return { ok: true, bucket: { level: level - cost, at } };
-  return { ok: false, retryAfterMs: Math.ceil((cost - level) / rate.perMinute) + (at - now) };
+  const cost = requests * COST;
+  const needed = Math.min(cost, capacity);
+  if (level >= needed) return { ok: true, bucket: { level: level - cost, at } };
+  return { ok: false, retryAfterMs: Math.ceil((needed - level) / rate.perMinute) + (at - now) };
 }

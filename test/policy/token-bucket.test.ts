@@ -112,6 +112,17 @@ describe("a token bucket", () => {
     expect(take(used.bucket, rate, 50, START + 3_000).ok).toBe(true);
   });
 
+  test("is owed what a batch takes beyond it, so that batches keep to the rate too", () => {
+    const rate = { perMinute: 60, burst: 5 };
+    const batch = take(fullBucket(rate, START), rate, 50, START);
+    if (!batch.ok) throw new Error("a full bucket refused");
+    // 45 are owed, and one more is asked for: a second each.
+    expect(take(batch.bucket, rate, 1, START)).toEqual({ ok: false, retryAfterMs: 46_000 });
+    expect(take(batch.bucket, rate, 1, START + 46_000).ok).toBe(true);
+    expect(take(batch.bucket, rate, 50, START + 46_000).ok).toBe(false);
+    expect(take(batch.bucket, rate, 50, START + 50_000).ok).toBe(true);
+  });
+
   test("is not filled by a clock that is set back, and does not lose by it", () => {
     const rate = { perMinute: 60, burst: 1 };
     const used = take(fullBucket(rate, START), rate, 1, START);
