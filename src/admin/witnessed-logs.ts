@@ -3,7 +3,7 @@
  * Whose checkpoints this gateway cosigns. A log that changes its key is
  * registered with both for a while.
  */
-import { and, asc, eq } from "drizzle-orm";
+import { and, asc, eq, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import * as z from "zod";
 import { witnessedLogs } from "../db/d1.ts";
@@ -11,7 +11,8 @@ import { HttpRefusal } from "../edge/refusal.ts";
 import { ED25519, isKeyName, parseVkey } from "../log/note.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { recordChange } from "../session/ambient.ts";
-import { type AdminCall, defineRoute } from "./route.ts";
+import { encodeCursor } from "../tools/cursor.ts";
+import { type AdminCall, defineRoute, nextCursor, pageQuery, placeOf } from "./route.ts";
 
 /** Registrations in all: each may be asked for by anybody. */
 const MAX_LOGS = 1_000;
@@ -28,15 +29,28 @@ export const listWitnessedLogs = defineRoute({
   method: "get",
   path: "/witnessed-logs",
   summary: "List the logs whose checkpoints this gateway cosigns",
-  answer: z.object({ logs: z.array(shown) }),
-  run: async ({ env }) => ({
-    logs: await drizzle(env.ARCHIVE_DB)
+  query: z.strictObject(pageQuery),
+  answer: z.object({ logs: z.array(shown), next_cursor: nextCursor }),
+  run: async ({ env, query }) => {
+    const [, origin = "", vkey = ""] = placeOf(query.cursor, PLACE) ?? [];
+    const { origin: byOrigin, vkey: byVkey } = witnessedLogs;
+    const rows = await drizzle(env.ARCHIVE_DB)
       .select()
       .from(witnessedLogs)
-      .orderBy(asc(witnessedLogs.origin), asc(witnessedLogs.added_at))
-      .limit(MAX_LOGS),
-  }),
+      .where(sql`(${byOrigin}, ${byVkey}) > (${origin}, ${vkey})`)
+      .orderBy(asc(byOrigin), asc(byVkey))
+      .limit(query.limit + 1);
+    const logs = rows.slice(0, query.limit);
+    const last = rows.length > query.limit ? logs.at(-1) : undefined;
+    return {
+      logs,
+      next_cursor: last === undefined ? null : encodeCursor(`${last.origin} ${last.vkey}`),
+    };
+  },
 });
+
+/** Origin and key of the last log of a page; neither holds a space. */
+const PLACE = /^(\S+) (\S+)$/;
 
 export const addWitnessedLog = defineRoute({
   method: "post",

@@ -1,5 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import * as z from "zod";
 import { sha256Bytes as hash, sha256Hex } from "../../src/audit/hash-node.ts";
 import { parseConfig } from "../../src/config.ts";
 import { logBucket } from "../../src/log/bucket.ts";
@@ -211,6 +212,29 @@ describe("this gateway as a witness", () => {
     expect(await add(origin, 9, 12)).toMatchObject({ status: 404 });
     await admin("POST", "/witnessed-logs", { body: { origin, vkey: await vkeyOf(origin) } });
     expect(await add(origin, 0, 12)).toMatchObject({ status: 409, text: "9\n" });
+  });
+
+  test("shows what it watches, page by page", async () => {
+    const origins = ["a.example/log", "b.example/log", "c.example/log"];
+    for (const origin of origins) {
+      await admin("POST", "/witnessed-logs", { body: { origin, vkey: await vkeyOf(origin) } });
+    }
+    const seen: string[] = [];
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const at = cursor === "" ? "" : `&cursor=${encodeURIComponent(cursor)}`;
+      const page = z
+        .object({
+          logs: z.array(z.object({ origin: z.string() })),
+          next_cursor: z.string().nullable(),
+        })
+        .parse((await admin("GET", `/witnessed-logs?limit=1${at}`)).body);
+      expect(page.logs).toHaveLength(1);
+      seen.push(...page.logs.map(({ origin }) => origin));
+      cursor = page.next_cursor;
+    }
+    expect(seen.filter((origin) => origins.includes(origin))).toEqual(origins);
+    expect(new Set(seen).size).toBe(seen.length);
   });
 
   test("has each change of what it watches in the operator's records", async () => {
