@@ -4,7 +4,7 @@
  * guard before it, one log line and the common headers after it.
  */
 import { type Context, Hono } from "hono";
-import { adminApp, operatorOf } from "./admin/index.ts";
+import { adminApp, notBootstrap, operatorOf } from "./admin/index.ts";
 import { sha256Hex } from "./audit/hash-node.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { requireAddress } from "./edge/address.ts";
@@ -98,7 +98,9 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
 
   app.get("/metrics", fitDeployment, async (c) => {
     await mayScrape(c);
-    return c.body(await scrape(c.env, Date.now()), 200, { "content-type": EXPOSITION_TYPE });
+    const exposition = await scrape(c.env, Date.now());
+    if (exposition !== null) return c.body(exposition, 200, { "content-type": EXPOSITION_TYPE });
+    throw new HttpRefusal(503, "OVERLOADED", "No source of the metrics answers. Try again.");
   });
 
   app.use("/mcp", fitDeployment);
@@ -242,7 +244,7 @@ async function mayScrape(c: Context<AppEnv>): Promise<void> {
   requireAddress(allowedIps, c.req.raw.headers);
   const credential = credentialOf(c.req.raw.headers);
   if (metricsToken !== null && digestsEqual(sha256Hex(credential), sha256Hex(metricsToken))) return;
-  await operatorOf(c);
+  notBootstrap(await operatorOf(c));
 }
 
 function unexpected(c: Context<AppEnv>, error: unknown): HttpRefusal {

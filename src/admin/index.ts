@@ -128,7 +128,8 @@ export function adminApp(): Hono<AppEnv> {
   return app;
 }
 
-function notBootstrap(operator: Principal): void {
+/** Throws `HttpRefusal` 403 for `ADMIN_TOKEN`, which only bootstraps. */
+export function notBootstrap(operator: Principal): void {
   if (operator.id !== BOOTSTRAP_PRINCIPAL) return;
   throw new HttpRefusal(
     403,

@@ -153,6 +153,31 @@ describe("GET /metrics", () => {
     expect(text).not.toContain(agent.key);
   });
 
+  test("what has not happened yet is 0, so that the first time is a rise", async () => {
+    const text = await scraped();
+    expect(text).toMatch(/^mcp_alarms_total\{alarm="archive_conflict"\} 0$/m);
+    for (const sink of ["archive", "segments", "log"]) {
+      expect(text).toMatch(new RegExp(`^mcp_flush_failures_total\\{sink="${sink}"\\} 0$`, "m"));
+    }
+  });
+
+  test("shows the rest while the archive does not answer", async () => {
+    await env.ARCHIVE_DB.exec("ALTER TABLE metric_counts RENAME TO away");
+    const text = await scraped();
+    await env.ARCHIVE_DB.exec("ALTER TABLE away RENAME TO metric_counts");
+    expect(text).toMatch(/^mcp_scrape_source_up\{source="archive"\} 0$/m);
+    expect(text).toMatch(/^mcp_scrape_source_up\{source="isolates"\} 1$/m);
+    expect(text).toMatch(/^mcp_requests_total\{/m);
+    expect(text).not.toMatch(/^mcp_audit_entries_total\{/m);
+  });
+
+  test("is no place for ADMIN_TOKEN, which only bootstraps", async () => {
+    const answer = await exports.default.fetch(`${BASE}/metrics`, {
+      headers: { authorization: `Bearer ${env.ADMIN_TOKEN}` },
+    });
+    expect(answer.status).toBe(403);
+  });
+
   test("a flush that fails shows, until one goes well", async () => {
     const client = await Client.open(await mintKey("windsurf"));
     await env.ARCHIVE_DB.exec("ALTER TABLE audit_log RENAME TO away");

@@ -7,10 +7,13 @@ import { type LogFields, logEvent } from "../log.ts";
 import { count, inObject } from "../metrics/collect.ts";
 import { sendAlert } from "./send.ts";
 
-/** Tells all who watch, and is done when they are told; `alarm` is of a closed list, for it is a label. Never throws. */
+/** Every alarm that there is: each is a label, an alert's key and an event of the log. */
+export const ALARMS = ["archive_conflict"] as const;
+
+/** Tells all who watch, and is done when they are told. Never throws. */
 export async function soundAlarm(
   env: Env,
-  alarm: "archive_conflict",
+  alarm: (typeof ALARMS)[number],
   summary: string,
   fields: LogFields,
 ): Promise<void> {

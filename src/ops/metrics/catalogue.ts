@@ -90,6 +90,11 @@ export const METRICS = {
     labels: ["role"],
     help: "Until the next key of a role ends that has no successor; absent while none does within a week.",
   },
+  mcp_scrape_source_up: {
+    type: "gauge",
+    labels: ["source"],
+    help: "1 if a source of this exposition answered; its series are absent otherwise.",
+  },
   mcp_alarms_total: {
     type: "counter",
     labels: ["alarm"],
