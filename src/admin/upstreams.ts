@@ -151,7 +151,7 @@ export const createUpstream = defineRoute({
     await recorded(call, "upstream.create", facts(registration), () =>
       create(call, registration, call.query.approve === "all"),
     );
-    return shownDetail(call, await mustRead(call, name));
+    return shownDetail(call, await mustRead(call, name), call.query.approve === "all");
   },
 });
 
@@ -544,12 +544,20 @@ function shownRow(row: UpstreamSummary, secretsKey: Uint8Array): JsonObject {
   };
 }
 
-async function shownDetail({ env, config }: Call, row: UpstreamRow): Promise<JsonObject> {
+/** One that offers nothing to approve is approved by `approve=all` alone. */
+async function shownDetail(
+  { env, config }: Call,
+  row: UpstreamRow,
+  approvedAll = false,
+): Promise<JsonObject> {
   const heads = await definitionHeads(env.ARCHIVE_DB, row.name);
   const { prefix } = parseConfig(row.config);
   return {
     ...shownRow(row, config.secretsKey),
-    approved: row.refreshed_at !== null && heads.every((head) => head.status === "approved"),
+    approved:
+      row.refreshed_at !== null &&
+      (approvedAll || heads.length > 0) &&
+      heads.every((head) => head.status === "approved"),
     definitions: heads.map((head) => ({
       ...shownHead(head, prefix),
       approved: head.status === "approved",

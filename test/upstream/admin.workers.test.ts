@@ -126,6 +126,15 @@ describe("a registration", () => {
     expect((await admin("GET", "/upstreams/acme")).body).toEqual(answer.body);
   });
 
+  test("of what offers nothing is approved by nobody, unless that is asked for", async () => {
+    const unseen = offering("unseen", {});
+    expect(detailOf(await register(unseen.body)).approved).toBe(false);
+    expect(detailOf(await admin("GET", "/upstreams/unseen")).approved).toBe(false);
+    await admin("DELETE", "/upstreams/unseen");
+    const seen = offering("seen", {});
+    expect(detailOf(await register(seen.body, "?approve=all")).approved).toBe(true);
+  });
+
   test("approves all that was found where that is asked for", async () => {
     const { body } = offering("acme", { tools: [fakeTool("a")], instructions: "Be kind." });
     const detail = detailOf(await register(body, "?approve=all"));
