@@ -1,4 +1,5 @@
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
+import { Response as MiniflareResponse } from "miniflare";
 import { defineConfig } from "vitest/config";
 
 /** Fixed secrets of the tests' own deployment: base64 of 32 equal bytes. */
@@ -30,6 +31,11 @@ export default defineConfig({
           cloudflareTest(async () => ({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
+              // Nothing leaves the machine, and no name leads anywhere.
+              outboundService: (request: { url: string }) =>
+                new URL(request.url).pathname === "/dns-query"
+                  ? MiniflareResponse.json({ Status: 3 })
+                  : new MiniflareResponse(null, { status: 502 }),
               bindings: {
                 ...TEST_SECRETS,
                 // The clock stands still in most files, and a bucket would never fill again; a

@@ -11,7 +11,7 @@ import { allow, type Decision, refuse } from "../policy/errors.ts";
 import { recordChange } from "../session/ambient.ts";
 import { encodeCursor } from "../tools/cursor.ts";
 import { builtInToolNames } from "../tools/index.ts";
-import { checkAddress } from "../upstream/address.ts";
+import { checkAddress, checkName } from "../upstream/address.ts";
 
 import { announcing } from "../upstream/announce.ts";
 
@@ -147,7 +147,7 @@ export const createUpstream = defineRoute({
   run: async (call) => {
     const registration = unwrap(registrationOf(call.body));
     const { name } = registration.config;
-    unwrap(checkAddresses(call, registration));
+    unwrap(await checkAddresses(call, registration));
     await recorded(call, "upstream.create", facts(registration), () =>
       create(call, registration, call.query.approve === "all"),
     );
@@ -177,7 +177,7 @@ export const changeUpstream = defineRoute({
     const row = await mustRead(call, call.params.name);
     const before = registrationOfRow(row, call.config.secretsKey);
     const after = changed(before, call.body);
-    unwrap(checkAddresses(call, after));
+    unwrap(await checkAddresses(call, after));
     await recorded(call, "upstream.change", facts(after), () => change(call, row.revision, after));
     return shownDetail(call, await mustRead(call, row.name));
   },
@@ -472,11 +472,16 @@ function facts({ config, auth }: Registration): JsonObject {
   };
 }
 
-function checkAddresses({ config }: Call, { config: upstream, auth }: Registration): Decision {
+async function checkAddresses(
+  { config: { allowPrivateUpstreams } }: Call,
+  { config: upstream, auth }: Registration,
+): Promise<Decision> {
   const places: [string, string][] = [["url", upstream.url]];
   if ("token_url" in auth) places.push(["auth.token_url", auth.token_url]);
   for (const [field, url] of places) {
-    const problem = checkAddress(url, config.allowPrivateUpstreams);
+    const problem =
+      checkAddress(url, allowPrivateUpstreams) ??
+      (await checkName(new URL(url), allowPrivateUpstreams));
     if (problem !== null) {
       return refuse(
         "INVALID_ARGUMENT",

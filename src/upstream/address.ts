@@ -3,15 +3,11 @@
  * Where an upstream may be: public addresses only, unless the deployment says
  * otherwise, and the same at every redirect.
  *
- * Names are judged as they are written. One that resolves to a private address
- * is not caught here: a look-up before the request would be answered anew for
- * the request itself, so it would guard nothing. On Cloudflare's network a
- * `fetch` leaves to the public internet and has no route into anyone's private
- * space; where workerd runs elsewhere, the network must be closed the same way.
- * `global_fetch_strictly_public` is not needed for that: it concerns the zone's
- * own origin.
+ * Names are judged as they are written, and then by where they lead (`resolve.ts`).
+ * `global_fetch_strictly_public` is not needed: it concerns the zone's own origin.
  */
 import ipaddr from "ipaddr.js";
+import { type Resolve, remembering, resolveName } from "./resolve.ts";
 
 /** A request that was not made, because of where it would have gone. */
 export class AddressRefused extends Error {
@@ -31,6 +27,7 @@ const LOCAL_SUFFIXES = [
   "localhost",
   "local",
   "internal",
+  "svc",
   "home.arpa",
   "localdomain",
   "lan",
@@ -80,6 +77,27 @@ function checkHost(host: string): string | null {
   return isLocal ? `${shown(host)} is a name of a local network.` : null;
 }
 
+/** The isolate's own resolver. */
+const ownResolver = remembering(resolveName);
+
+/**
+ * Why nothing may be sent to a URL whose name leads to a private address, like `checkAddress`,
+ * which goes first: an address that is written as such, or may be private, is not looked up.
+ */
+export async function checkName(
+  url: URL,
+  allowPrivate: boolean,
+  resolve: Resolve = ownResolver,
+): Promise<string | null> {
+  const name = url.hostname.toLowerCase().replace(/\.+$/, "");
+  if (allowPrivate || name.startsWith("[") || ipaddr.IPv4.isValid(name)) return null;
+  for (const address of await resolve(name)) {
+    const problem = address.includes(":") ? checkIPv6(address) : checkIPv4(address);
+    if (problem !== null) return `${shown(name)} leads to ${problem}`;
+  }
+  return null;
+}
+
 function checkIPv4(host: string): string | null {
   const address = ipaddr.IPv4.parse(host);
   const isPublic = address.range() === "unicast" && !METADATA_ADDRESSES.has(address.toString());
@@ -106,17 +124,20 @@ type Fetch = (url: string, init: RequestInit) => Promise<Response>;
  *
  * @param allowPrivate lets addresses through; redirects stay within one origin all the same
  * @param send what makes a request; the platform's `fetch` unless a test gives another
+ * @param resolve what looks names up; the platform's resolver unless a test gives another
  * @throws AddressRefused before anything was sent, or instead of following
  */
 export function guardedFetch(
   allowPrivate: boolean,
   send: Fetch = (url, init) => fetch(url, init),
+  resolve: Resolve = ownResolver,
 ): Fetch {
   return async (url, init) => {
     let target = parse(url, undefined);
     let redirects = 0;
     for (;;) {
-      const problem = checkAddress(target, allowPrivate);
+      const problem =
+        checkAddress(target, allowPrivate) ?? (await checkName(target, allowPrivate, resolve));
       if (problem !== null) throw new AddressRefused(problem);
       const response = await send(target.href, { ...init, redirect: "manual" });
       const location = redirectOf(response);

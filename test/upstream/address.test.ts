@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AddressRefused, checkAddress, guardedFetch } from "../../src/upstream/address.ts";
+import { remembering } from "../../src/upstream/resolve.ts";
 
 describe("addresses that are not public", () => {
   it.each([
@@ -135,18 +136,21 @@ function network(answers: Record<string, [status: number, location?: string]>) {
   return { hops, send };
 }
 
+/** A resolver that knows no name. */
+const unknown = async () => [];
+
 const POST: RequestInit = { method: "POST", body: "{}", headers: { authorization: "Bearer x" } };
 
 describe("a guarded fetch", () => {
   it("sends nothing to an address that is not public", async () => {
     const { hops, send } = network({});
-    const guarded = guardedFetch(false, send);
+    const guarded = guardedFetch(false, send, unknown);
     await expect(guarded("https://127.0.0.1/", POST)).rejects.toThrow(AddressRefused);
     await expect(guarded("http://localhost/", POST)).rejects.toMatchObject({
       name: "AddressRefused",
     });
     expect(hops).toEqual([]);
-    await guardedFetch(true, send)("http://localhost/", POST);
+    await guardedFetch(true, send, unknown)("http://localhost/", POST);
     expect(hops).toHaveLength(1);
   });
 
@@ -155,7 +159,7 @@ describe("a guarded fetch", () => {
       "https://mcp.acme.com/mcp": [307, "/v2/mcp"],
       "https://mcp.acme.com/v2/mcp": [308, "https://mcp.acme.com/v3"],
     });
-    const answer = await guardedFetch(false, send)("https://mcp.acme.com/mcp", POST);
+    const answer = await guardedFetch(false, send, unknown)("https://mcp.acme.com/mcp", POST);
     expect(await answer.text()).toBe("ok");
     expect(hops.map((hop) => hop.url)).toEqual([
       "https://mcp.acme.com/mcp",
@@ -177,7 +181,11 @@ describe("a guarded fetch", () => {
     for (const allowPrivate of [false, true]) {
       for (const status of [301, 302, 303, 307, 308]) {
         const { hops, send } = network({ "https://mcp.acme.com/": [status, location] });
-        const going = guardedFetch(allowPrivate, send)("https://mcp.acme.com/", { method: "GET" });
+        const going = guardedFetch(
+          allowPrivate,
+          send,
+          unknown,
+        )("https://mcp.acme.com/", { method: "GET" });
         await expect(going).rejects.toThrow(AddressRefused);
         expect(hops).toHaveLength(1);
       }
@@ -187,17 +195,17 @@ describe("a guarded fetch", () => {
   it("is refused at a redirect that would turn a POST into a GET", async () => {
     for (const status of [301, 302, 303]) {
       const { send } = network({ "https://mcp.acme.com/": [status, "/next"] });
-      await expect(guardedFetch(false, send)("https://mcp.acme.com/", POST)).rejects.toThrow(
-        `redirect ${status}`,
-      );
-      const get = await guardedFetch(false, send)("https://mcp.acme.com/", {});
+      await expect(
+        guardedFetch(false, send, unknown)("https://mcp.acme.com/", POST),
+      ).rejects.toThrow(`redirect ${status}`);
+      const get = await guardedFetch(false, send, unknown)("https://mcp.acme.com/", {});
       expect(get.status).toBe(200);
     }
   });
 
   it("gives up after three redirects", async () => {
     const { hops, send } = network({ "https://mcp.acme.com/": [307, "/"] });
-    await expect(guardedFetch(false, send)("https://mcp.acme.com/", POST)).rejects.toThrow(
+    await expect(guardedFetch(false, send, unknown)("https://mcp.acme.com/", POST)).rejects.toThrow(
       "more than 3 times",
     );
     expect(hops).toHaveLength(4);
@@ -214,8 +222,70 @@ describe("a guarded fetch", () => {
       ["b", 302],
       ["c", 401],
     ]) {
-      const answer = await guardedFetch(false, send)(`https://mcp.acme.com/${path}`, {});
+      const answer = await guardedFetch(false, send, unknown)(`https://mcp.acme.com/${path}`, {});
       expect(answer.status).toBe(status);
     }
+  });
+});
+
+describe("a name", () => {
+  const zone: Record<string, string[]> = {
+    "inside.acme.com": ["10.0.0.7"],
+    "half.acme.com": ["93.184.216.34", "169.254.169.254"],
+    "six.acme.com": ["2606:4700:4700::1111", "fd00::1"],
+    "mapped.acme.com": ["::ffff:127.0.0.1"],
+    "public.acme.com": ["93.184.216.34", "2606:4700:4700::1111"],
+  };
+  const resolve = async (name: string) => zone[name] ?? [];
+
+  it.each(["inside", "half", "six", "mapped"])(
+    "that leads inside is refused, whatever else it leads to: %s",
+    async (label) => {
+      const { hops, send } = network({});
+      for (const url of [`https://${label}.acme.com/mcp`, `https://${label}.acme.com./mcp`]) {
+        await expect(guardedFetch(false, send, resolve)(url, POST)).rejects.toThrow("leads to");
+      }
+      expect(hops).toEqual([]);
+      await guardedFetch(true, send, resolve)(`https://${label}.acme.com/`, POST);
+      expect(hops).toHaveLength(1);
+    },
+  );
+
+  it("that leads outside, or nowhere, is let through", async () => {
+    const { hops, send } = network({});
+    await guardedFetch(false, send, resolve)("https://public.acme.com/", POST);
+    await guardedFetch(false, send, resolve)("https://nowhere.acme.com/", POST);
+    expect(hops).toHaveLength(2);
+  });
+
+  it("is looked up at every redirect too", async () => {
+    let asked = 0;
+    const { hops, send } = network({ "https://moves.acme.com/": [307, "/next"] });
+    const moving = async () => (asked++ === 0 ? ["93.184.216.34"] : ["127.0.0.1"]);
+    await expect(
+      guardedFetch(false, send, moving)("https://moves.acme.com/", POST),
+    ).rejects.toThrow("leads to");
+    expect(hops).toHaveLength(1);
+  });
+
+  it("is looked up once a minute, and a resolver that fails is nobody's failure", async () => {
+    let now = 0;
+    let asked = 0;
+    const own = remembering(
+      async () => {
+        asked += 1;
+        if (asked === 2) throw new Error("SERVFAIL");
+        return ["192.0.2.1"];
+      },
+      () => now,
+    );
+    for (const at of [0, 59_999]) {
+      now = at;
+      expect(await own("a.example")).toEqual(["192.0.2.1"]);
+    }
+    expect(asked).toBe(1);
+    now = 60_000;
+    expect(await own("a.example")).toEqual([]);
+    expect(asked).toBe(2);
   });
 });

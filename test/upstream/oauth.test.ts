@@ -174,7 +174,8 @@ describe("a target", () => {
 
   it("asks for a token for its own URL through its guarded fetch, and anew after a refusal", async () => {
     const asked: string[] = [];
-    vi.spyOn(globalThis, "fetch").mockImplementation(async (_input, init) => {
+    vi.spyOn(globalThis, "fetch").mockImplementation(async (input, init) => {
+      if (new URL(String(input)).pathname === "/dns-query") return Response.json({ Status: 3 });
       asked.push(String(init?.body));
       return Response.json({ access_token: `t${asked.length}`, token_type: "bearer" });
     });
