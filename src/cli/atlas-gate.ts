@@ -13,6 +13,13 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
       "verify BUNDLE [--vkey V]... [--log URL|DIR] [--policy FILE] [--since CHECKPOINT] [--receipts FILE] [--segments DIR] [--json]",
     load: async () => (await import("./commands/verify.ts")).verifyCommand,
   },
+  plan: {
+    usage: [
+      "plan list [--workspace-root ROOT] [--tenant T] [--status S] [--json] [--url URL --key KEY | --state-dir DIR]",
+      "plan show|approve|revoke HASH --workspace-root ROOT [--tenant T] [--reason TEXT] [--yes] [--json]",
+    ].join("\n  atlas-gate "),
+    load: async () => (await import("./commands/plan.ts")).planCommand,
+  },
   archive: {
     usage:
       "archive backfill|rebuild|verify|export DIR|restore DIR [--from d1|postgres|r2] [--to d1|postgres] [--after ID] [--url URL --key KEY | --state-dir DIR]",

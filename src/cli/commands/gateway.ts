@@ -24,6 +24,18 @@ export type GatewayFlags = {
   readonly "state-dir"?: string | undefined;
 };
 
+const errorSchema = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
+
+/** What a refusal of the gateway says; the whole text where it is none. */
+function messageIn(text: string): string {
+  try {
+    const { code, message } = errorSchema.parse(JSON.parse(text)).error;
+    return `[${code}] ${message}`;
+  } catch {
+    return text;
+  }
+}
+
 const localFile = z.object({ url: z.string(), keys: z.object({ operator: z.string() }) });
 
 export class AdminClient {
@@ -62,7 +74,7 @@ export class AdminClient {
   }
 
   async #send(method: string, path: string, body?: object): Promise<Response> {
-    const response = await fetch(`${this.#url}/admin${path}`, {
+    const response = await reach(`${this.#url}/admin${path}`, {
       method,
       headers: {
         authorization: `Bearer ${this.#key}`,
@@ -71,6 +83,17 @@ export class AdminClient {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     if (response.ok) return response;
-    throw new Error(`${method} ${path} answered ${response.status}: ${await response.text()}`);
+    throw new UsageError(
+      `${method} ${path} answered ${response.status}: ${messageIn(await response.text())}`,
+    );
+  }
+}
+
+async function reach(url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    throw new UsageError(`The gateway at ${new URL(url).origin} does not answer: ${cause}`);
   }
 }
