@@ -36,7 +36,7 @@ export async function admitUnknown(env: Env, address: string, now: number): Prom
   }
 }
 
-/** Counts a credential that was not accepted; after too many the address is held off. */
+/** Counts a credential that was looked up and not accepted; after too many the address is held off. */
 export async function noteFailure(env: Env, address: string, now: number): Promise<void> {
   if (isLoopback(address) || isHeldOff(address, now)) return;
   if (await counted(env.FAILURE_LIMITER, address)) return;

@@ -9,7 +9,7 @@ import { checkAccessToken, MAX_TOKEN_CHARS } from "../oauth/access-token.ts";
 import type { TokenProblem, TokenResult } from "../oauth/token-result.ts";
 import { CLOCK_SKEW_SECONDS } from "../oauth/token-result.ts";
 import { guardedFetch } from "../upstream/address.ts";
-import { remember, unauthenticated } from "./authenticate.ts";
+import { type Looking, remember, unauthenticated } from "./authenticate.ts";
 import type { Principal } from "./principal.ts";
 import { HttpRefusal } from "./refusal.ts";
 
@@ -38,13 +38,7 @@ export async function authenticateToken(
   resource: string,
   config: Config,
   now: number,
-  {
-    maxAgeMs = GOOD_MS,
-    beforeLookup,
-  }: {
-    readonly maxAgeMs?: number;
-    readonly beforeLookup?: () => Promise<void>;
-  } = {},
+  { maxAgeMs = GOOD_MS, beforeLookup, onRefused }: Looking = {},
 ): Promise<Principal> {
   if (token.length > MAX_TOKEN_CHARS) throw refused({ kind: "invalid", problem: "malformed" });
 
@@ -60,6 +54,7 @@ export async function authenticateToken(
   const send = guardedFetch(config.allowPrivateUpstreams);
   const result = await checkAccessToken(token, config.tokenIssuers, resource, send, now);
   if (result.kind !== "accepted") {
+    if (result.kind === "invalid") onRefused?.();
     if (result.kind !== "unavailable") {
       remember(bad, digest, { result, until: now + BAD_MS });
       good.delete(digest);

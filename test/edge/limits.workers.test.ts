@@ -1,9 +1,12 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import { requireConfig } from "../../src/config.ts";
+import { type Asking, admit, stillAdmitted } from "../../src/edge/admission.ts";
 import { authenticate } from "../../src/edge/authenticate.ts";
 import { HttpRefusal } from "../../src/edge/refusal.ts";
 import {
   admin,
+  BASE,
   Client,
   initializeRequest,
   type Key,
@@ -226,6 +229,47 @@ describe("an address with bad credentials", () => {
     expect((await postMcp(bad(99), null, PING, forwarded)).status).toBe(429);
     advance(MINUTE);
     expect((await postMcp(bad(100), null, PING, from(address))).status).not.toBe(200);
+  });
+
+  test("is not held off for a credential that is repeated: its answer is in memory", async () => {
+    const expired = await mintKey("windsurf");
+    await env.ARCHIVE_DB.prepare("UPDATE api_keys SET expires_at = ? WHERE id = ?")
+      .bind(new Date(Date.now() - SECOND).toISOString(), expired.id)
+      .run();
+    const address = "203.0.113.8";
+    for (const credential of [bad(2_000), expired.key, "no-key-at-all"]) {
+      for (let n = 0; n < 40; n++) {
+        expect((await postMcp(credential, null, PING, from(address))).status).toBe(401);
+      }
+    }
+    const fresh = await mintKey("windsurf");
+    const newcomer = await postMcp(fresh.key, null, initializeRequest(), from(address));
+    expect(newcomer.status).toBe(200);
+  });
+
+  test("that is held off does not keep an open stream from noticing a revocation", async () => {
+    const address = "203.0.113.9";
+    const [revoked, kept] = [await mintKey("windsurf"), await mintKey("windsurf")];
+    const asking = ({ key }: Key): Asking => ({
+      request: new Request(`${BASE}/mcp`, {
+        headers: { authorization: `Bearer ${key}`, ...from(address) },
+      }),
+      env,
+      config: requireConfig(env),
+      waitUntil: () => {},
+    });
+    const streams = [await admit(asking(revoked)), await admit(asking(kept))];
+    await admin("DELETE", `/keys/${revoked.id}`);
+    for (let n = 0; n < 60; n++) await postMcp(bad(3_000 + n), null, PING, from(address));
+    const newcomer = await mintKey("windsurf");
+    await expect(admit(asking(newcomer))).rejects.toMatchObject({ status: 429 });
+    advance(MINUTE / 2);
+    const still = [revoked, kept].map((key, n) => {
+      const stream = streams[n];
+      if (stream === undefined) throw new Error("no stream");
+      return stillAdmitted(asking(key), stream.principal);
+    });
+    expect(await Promise.all(still)).toEqual([false, true]);
   });
 
   test("of this machine is not held off: without the platform all callers have one address", async () => {
