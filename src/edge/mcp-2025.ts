@@ -40,7 +40,7 @@ import {
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
 import { requireScope } from "./scope-guard.ts";
-import { noteSessionEnded, noteSessionOpened, requireRoomForSession } from "./session-quota.ts";
+import { noteSessionEnded, withinQuota } from "./session-quota.ts";
 
 const SESSION_HEADER = "mcp-session-id";
 const VERSION_HEADER = "mcp-protocol-version";
@@ -172,10 +172,14 @@ async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer
     throw new HttpRefusal(400, "INVALID_ARGUMENT", message, { rpcCode: INVALID_PARAMS });
   }
   const version = negotiateVersion(params.data.protocolVersion);
-  await requireRoomForSession(call.env, call.config, call.principal, Date.now());
-  const directory = await directoryOf(call.env);
-  const capabilities = jsonObjectSchema.parse(params.data.capabilities);
-  const sessionId = await openSession(call, version, params.data.clientInfo, capabilities);
+  const { capabilities, clientInfo } = params.data;
+  const { directory, sessionId } = await withinQuota(call, async (opened) => {
+    const directory = await directoryOf(call.env);
+    const declared = jsonObjectSchema.parse(capabilities);
+    const sessionId = await openSession(call, version, clientInfo, declared);
+    opened(sessionId);
+    return { directory, sessionId };
+  });
   call.log({ method: "initialize", tool: null, error_code: null, session_id: sessionId });
   const result = initializeResult({
     version,
@@ -208,10 +212,7 @@ async function openSession(
       context: openContext(call.request, "2025", protocolVersion, client),
       capabilities,
     });
-    if (opened) {
-      noteSessionOpened(principal, sessionId, Date.now());
-      return sessionId;
-    }
+    if (opened) return sessionId;
   }
   throw new HttpRefusal(503, "OVERLOADED", "No session id was free. Try again.", {
     headers: { "retry-after": "1" },

@@ -163,6 +163,30 @@ describe("live sessions of a principal", () => {
     await Client.open(await mintKey("windsurf", { limits: { sessions: 1 } }));
   });
 
+  test("are as many as they may be also when all are opened at once", async () => {
+    const [key, other] = await Promise.all(
+      [1, 3].map((sessions) => mintKey("windsurf", { limits: { sessions } })),
+    );
+    if (key === undefined || other === undefined) throw new Error("no keys");
+    const open = (as: Key) => () => postMcp(as.key, null, initializeRequest());
+    const begin = () => call2026(key, "begin_session", { workspace_root: "/srv/at-once" });
+    const opened = [...(await statuses(12, open(key))), ...(await statuses(12, begin))];
+    expect(opened.sort()).toEqual([200, ...Array(23).fill(429)]);
+    expect((await statuses(12, open(other))).sort()).toEqual([
+      200,
+      200,
+      200,
+      ...Array(9).fill(429),
+    ]);
+  });
+
+  test("that were not opened after all give their place back", async () => {
+    const key = await mintKey("windsurf", { limits: { sessions: 1 } });
+    const badRoot = () => call2026(key, "begin_session", { workspace_root: "no/root" });
+    expect([(await badRoot()).status, (await badRoot()).status]).toEqual([200, 200]);
+    await Client.open(key);
+  });
+
   test("that other isolates opened are counted from the index", async () => {
     const key = await mintKey("windsurf", { limits: { sessions: 1 } });
     const row = {
