@@ -18,8 +18,9 @@ import { acceptsEventStream } from "../mcp/negotiate.ts";
 import { sseEvent, ssePlace } from "../mcp/sse.ts";
 import { isSupported2025, LATEST_2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
+import { logEvent } from "../ops/log.ts";
 import { killSwitchSchema } from "../policy/kill-switch.ts";
-import { recordAmbient } from "../session/ambient.ts";
+import { recordRequest } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
 import type { DirectoryChange, StreamWish } from "../session/stream-request.ts";
 import { eventId } from "../session/streams.ts";
@@ -241,7 +242,7 @@ async function notFound(
 ): Promise<HttpRefusal> {
   call.log({ ...attempt, error_code: "SESSION_NOT_FOUND", session_id: sessionId });
   if (foreign) {
-    await recordAmbient(call.env, call.principal, {
+    const recorded = await recordRequest(call.env, call.principal, {
       event: "tool_call",
       tool: attempt.tool,
       result: "error",
@@ -253,6 +254,15 @@ async function notFound(
         attempted_session: sessionId,
       },
     });
+    // Past its limit the caller gets the same answer: another one would say that the session is there.
+    if ("kind" in recorded) {
+      const { requestId, principal } = call;
+      logEvent("warn", "refused_use_not_recorded", {
+        request_id: requestId,
+        principal: principal.id,
+        session_id: sessionId,
+      });
+    }
   }
   return sessionNotFound();
 }
