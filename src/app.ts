@@ -103,7 +103,11 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
 
   app.use("/mcp", fitDeployment);
   app.post("/mcp", async (c) => postMcp(await mcpRequest(c, door)));
-  app.get("/mcp", async (c) => getMcp(await mcpRequest(c, door)));
+  app.get("/mcp", async (c) => {
+    // HEAD comes here too, and would open a stream that nobody reads.
+    if (c.req.method !== "GET") throw methodNotAllowed();
+    return getMcp(await mcpRequest(c, door));
+  });
   app.delete("/mcp", async (c) => deleteMcp(await mcpRequest(c, door)));
   app.all("/mcp", () => {
     throw methodNotAllowed();

@@ -376,6 +376,11 @@ describe("leaves no object, no row and no record behind", () => {
       const version = await postMcp(key, client.id, PING, { "mcp-protocol-version": "1999-01-01" });
       expect(version.status).toBe(400);
       expect((await fetched({ method: "PUT" })).status).toBe(405);
+      const head = await fetched({
+        method: "HEAD",
+        headers: { accept: "text/event-stream", "mcp-session-id": client.id },
+      });
+      expect([head.status, head.headers.get("allow")]).toEqual([405, "POST, GET, DELETE"]);
       expect((await fetched({ method: "PATCH", body: "{}" })).status).toBe(405);
       expect((await fetched({ method: "DELETE" })).status).toBe(400);
       const get = await fetched({ headers: { accept: "text/event-stream" } });
