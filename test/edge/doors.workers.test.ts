@@ -146,6 +146,24 @@ describe("with an issuer", () => {
     }
   });
 
+  test("the metadata is for pages that may call, as all else is", async () => {
+    const allowing = gatewayWith({ ...vars, ALLOWED_ORIGINS: "https://app.example" });
+    const get = (headers: Record<string, string>) =>
+      allowing({ method: "GET", path: "/.well-known/oauth-protected-resource/mcp", headers });
+    const cors = ({ status, headers }: Answer) => [
+      status,
+      headers.get("access-control-allow-origin"),
+      headers.get("vary"),
+    ];
+    expect(cors(await get({ origin: "https://app.example" }))).toEqual([
+      200,
+      "https://app.example",
+      "origin",
+    ]);
+    expect(cors(await get({}))).toEqual([200, null, "origin"]);
+    expect(cors(await get({ origin: "https://evil.example" }))).toEqual([403, null, "origin"]);
+  });
+
   test("a refusal says where the metadata is, and a token that is at fault", async () => {
     const place = `resource_metadata="${BASE}/.well-known/oauth-protected-resource/mcp"`;
     const none = await send(INIT);

@@ -534,6 +534,29 @@ describe("off loopback", () => {
       expect(from(origin, preflight)).toEqual([403, "ORIGIN_FORBIDDEN"]);
     }
   });
+
+  test("the preflight allows the headers that mirror arguments, by whatever name, and no others", () => {
+    const parsed = parseConfig({ ...secrets, ...settings });
+    if (!parsed.ok) throw new Error(parsed.message);
+    const asked =
+      "authorization,Mcp-Param-Atlas-Session, mcp-param-region,x-forwarded-for,mcp-param-,cookie,mcp-param-a b";
+    const request = new Request("https://gate.example/mcp", {
+      method: "OPTIONS",
+      headers: {
+        origin: "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": asked,
+      },
+    });
+    const answer = guardRequest(request, parsed.config);
+    const allowed = answer?.headers.get("access-control-allow-headers")?.split(", ") ?? [];
+    expect(allowed.filter((name) => name.startsWith("mcp-param-"))).toEqual([
+      "mcp-param-atlas-session",
+      "mcp-param-region",
+    ]);
+    expect(allowed).toContain("authorization");
+    for (const name of ["x-forwarded-for", "cookie"]) expect(allowed).not.toContain(name);
+  });
 });
 
 test("batches are for 2025-03-26, in order, at most 50, and never hold initialize", async () => {
