@@ -267,6 +267,62 @@ describe("with an issuer", () => {
   });
 });
 
+describe("a token that its issuer is asked about", () => {
+  const opaque = {
+    issuer: ISSUER,
+    introspection_endpoint: `${ISSUER}/introspect`,
+    client_id: "gate",
+    client_secret: "secret",
+  };
+  const send = gatewayWith({ MCP_TOKEN_ISSUERS: JSON.stringify([opaque]) });
+  /** 400 for whoever is let in: there is no session. */
+  const ping = (token: string) =>
+    send({
+      body: { jsonrpc: "2.0", id: 1, method: "ping" },
+      headers: { authorization: `Bearer ${token}`, "cf-connecting-ip": "203.0.113.20" },
+    });
+
+  function issuerSays(answer: () => Response): { asked: () => number } {
+    issuerGoes();
+    const fetched = vi.spyOn(globalThis, "fetch").mockImplementation(async () => answer());
+    issuerFetch = fetched;
+    return { asked: () => fetched.mock.calls.length };
+  }
+
+  async function atOnce(count: number, token: string): Promise<number[]> {
+    const answers = await Promise.all(Array.from({ length: count }, () => ping(token)));
+    return [...new Set(answers.map(({ status }) => status))];
+  }
+
+  test("is asked about once for all calls of a moment, and again after a minute", async () => {
+    const grant = { sub: "erin", role: "windsurf", scope: "mcp:read", aud: `${BASE}/mcp` };
+    const issuer = issuerSays(() => Response.json({ active: true, ...grant }));
+    expect(await atOnce(30, "opaque-good")).toEqual([400]);
+    expect(issuer.asked()).toBe(1);
+    advance(MINUTE);
+    expect(await atOnce(30, "opaque-good")).toEqual([400]);
+    expect(issuer.asked()).toBe(2);
+  });
+
+  test("and that is not good counts as one failure of its address, not as one for each call", async () => {
+    const issuer = issuerSays(() => Response.json({ active: false }));
+    expect(await atOnce(60, "opaque-bad")).toEqual([401]);
+    expect(issuer.asked()).toBe(1);
+    expect((await ping((await mintKey("windsurf")).key)).status).toBe(400);
+  });
+
+  test("is not asked about again while Retry-After says to wait", async () => {
+    const issuer = issuerSays(() => new Response(null, { status: 500 }));
+    const refused = await ping("opaque-away");
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
+    expect(await atOnce(5, "opaque-away")).toEqual([503]);
+    expect(issuer.asked()).toBe(1);
+    advance(5_000);
+    expect((await ping("opaque-away")).status).toBe(503);
+    expect(issuer.asked()).toBe(2);
+  });
+});
+
 describe("ALLOWED_IPS", () => {
   const send = gatewayWith({ ALLOWED_IPS: "192.0.2.0/24, 2001:db8::/32" });
   const from = (address: string) => ({ "cf-connecting-ip": address });
