@@ -1,62 +1,23 @@
-import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import * as z from "zod";
-import { createApp } from "../../src/app.ts";
 import {
   type Answer,
   admin,
+  BASE,
   initializeRequest,
   type Key,
   mintKey,
   postMcp,
 } from "../support/gateway.ts";
+import { gatewayWith, type Sent } from "../support/gateway-with.ts";
 import { advance, captureLogs, MINUTE, useStoppedClock } from "../support/objects.ts";
 
 useStoppedClock();
 const logs = captureLogs();
 
-const BASE = "http://localhost";
 const ISSUER = "https://login.example.com";
-const app = createApp();
-
-type Sent = {
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: unknown;
-  readonly tls?: object;
-};
-
-/** The gateway with other variables than the tests' own. */
-function gatewayWith(vars: Readonly<Record<string, string>>) {
-  const bindings = { ...env, ...vars };
-  return async ({ method = "POST", path = "/mcp", headers = {}, body, tls }: Sent) => {
-    const context = createExecutionContext();
-    const request = new Request(`${BASE}${path}`, {
-      method,
-      headers: {
-        accept: "application/json, text/event-stream",
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...headers,
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      ...(tls === undefined ? {} : { cf: { tlsClientAuth: tls } }),
-    });
-    const response = await app.fetch(request, bindings, context);
-    const text = await response.text();
-    // What goes on after the answer is paced, a second at a time, and none of these tests waits for it.
-    void waitOnExecutionContext(context);
-    const answer: Answer = {
-      status: response.status,
-      headers: response.headers,
-      text,
-      body: text.startsWith("{") ? JSON.parse(text) : null,
-    };
-    return answer;
-  };
-}
 
 function codeOf({ status, text }: Answer): [number, string | null] {
   return [status, /"code":"([A-Z_]+)"/.exec(text)?.[1] ?? null];
