@@ -24,6 +24,7 @@ import { health, readiness } from "./ops/health.ts";
 import { type LogFields, logEvent } from "./ops/log.ts";
 import { EXPOSITION_TYPE } from "./ops/metrics/exposition.ts";
 import { scrape } from "./ops/metrics/scrape.ts";
+import { sharedAnswer } from "./ops/shared-answer.ts";
 import { concerning, type SwitchSet, stoppedBy } from "./policy/kill-switch.ts";
 
 export type AppEnv = {
@@ -45,6 +46,9 @@ const ALWAYS = new Set(["/health", "/health/ready"]);
 
 /** Where clients find out who issues tokens for this gateway (RFC 9728). */
 const METADATA_PATH = "/.well-known/oauth-protected-resource";
+
+/** Readiness asks every store and the log, and anybody may ask for it. */
+const sharedReadiness = sharedAnswer({ freshMs: 1_000, patienceMs: 10_000 }, readiness);
 
 /** The router. The benchmark gives it another door, to measure what the guard costs. */
 export function createApp(door: Door = DOOR): Hono<AppEnv> {
@@ -92,7 +96,7 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
     return c.json(health(Date.now()));
   });
   app.get("/health/ready", async (c) => {
-    const answer = await readiness(c.env);
+    const answer = await sharedReadiness(c.env);
     return c.json(answer, answer.status === "ready" ? 200 : 503);
   });
 
@@ -105,7 +109,11 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
 
   app.use("/mcp", fitDeployment);
   app.post("/mcp", async (c) => postMcp(await mcpRequest(c, door)));
-  app.get("/mcp", async (c) => getMcp(await mcpRequest(c, door)));
+  app.get("/mcp", async (c) => {
+    // HEAD comes here too, and would open a stream that nobody reads.
+    if (c.req.method !== "GET") throw methodNotAllowed();
+    return getMcp(await mcpRequest(c, door));
+  });
   app.delete("/mcp", async (c) => deleteMcp(await mcpRequest(c, door)));
   app.all("/mcp", () => {
     throw methodNotAllowed();
@@ -115,7 +123,7 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
   app.get("/log/vkey", (c) => logVkeys(c.env));
   app.get("/log/tile/*", async (c) => {
     const path = c.req.path.slice("/log/".length);
-    return (await logTile(c.env, path)) ?? c.notFound();
+    return (await logTile(c.env, c.req.raw, path)) ?? c.notFound();
   });
 
   app.use("/witness/*", fitDeployment);

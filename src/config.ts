@@ -71,13 +71,21 @@ const publicUrl = z.string().transform((text, context) => {
   return url;
 });
 
+/** What is wrong with a list, by place: readiness shows it to anybody, so it quotes nothing. */
+function badEntry(at: number, wanted: string): string {
+  return `is a list whose entry ${at + 1} is not ${wanted}`;
+}
+
 const origins = z.string().transform((text, context) => {
-  const list = text.split(",").flatMap((part) => (part.trim() === "" ? [] : [part.trim()]));
-  for (const origin of list) {
+  const list: string[] = [];
+  for (const [at, part] of text.split(",").entries()) {
+    const origin = part.trim();
+    if (origin === "") continue;
     if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
-      context.addIssue({ code: "custom", message: `holds ${origin}, which is not an origin` });
+      context.addIssue({ code: "custom", message: badEntry(at, "an origin") });
       return z.NEVER;
     }
+    list.push(origin);
   }
   return list;
 });
@@ -96,11 +104,12 @@ const witnesses = z.string().transform((text, context) => {
 
 const addressBlocks = z.string().transform((text, context) => {
   const list: Cidr[] = [];
-  for (const part of text.split(",").map((each) => each.trim())) {
+  for (const [at, each] of text.split(",").entries()) {
+    const part = each.trim();
     const cidr = part === "" ? null : parseCidr(part);
     if (cidr !== null) list.push(cidr);
     else if (part !== "") {
-      context.addIssue({ code: "custom", message: `holds ${part}, which is no address or CIDR` });
+      context.addIssue({ code: "custom", message: badEntry(at, "an address or a CIDR block") });
       return z.NEVER;
     }
   }

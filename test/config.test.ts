@@ -52,4 +52,25 @@ describe("who gets in and how much", () => {
     const result = configWith({ [name]: value });
     expect(result).toMatchObject({ ok: false, message: expect.stringContaining(name) });
   });
+
+  test.each([
+    ["ALLOWED_IPS", "192.0.2.0/24, 10.20.30.40/8", "entry 2", "10.20"],
+    ["ALLOWED_IPS", "db-internal.example", "entry 1", "db-internal"],
+    ["ALLOWED_ORIGINS", "https://a.example,,https://secret.example/path", "entry 3", "secret"],
+    ["MCP_TOKEN_ISSUERS", '[{"issuer": "ftp://secret.example"}]', "0.issuer", "secret"],
+    ["PUBLIC_URL", "https://secret.example/path", "PUBLIC_URL", "secret"],
+    ["WITNESSES", '[{"name":"w","vkey":"x","url":"http://secret.example"}]', "0.vkey", "secret"],
+    ["LOG_ORIGIN", "secret name", "LOG_ORIGIN", "secret"],
+    ["ALERT_WEBHOOKS", '[{"kind":"json","url":"secret"}]', "ALERT_WEBHOOKS", "secret"],
+    ["ARCHIVE", "secret", "ARCHIVE", "secret"],
+  ])(
+    "a bad %s is told by its place and not quoted: everybody sees it",
+    (name, value, place, quoted) => {
+      const result = configWith({ [name]: value });
+      if (result.ok) throw new Error("it was taken");
+      expect(result.message).toContain(name);
+      expect(result.message).toContain(place);
+      expect(result.message).not.toContain(quoted);
+    },
+  );
 });

@@ -127,6 +127,7 @@ export const createKey = defineRoute({
     };
     await recordKeyChange(call, "key.create", row, async () => {
       await drizzle(call.env.ARCHIVE_DB).insert(apiKeys).values(row);
+      return true;
     });
     return { ...shown(row), key };
   },
@@ -203,11 +204,9 @@ export const rotateKey = defineRoute({
   answer: minted,
   run: async (call) => {
     const { params, body, config, now } = call;
-    const db = drizzle(call.env.ARCHIVE_DB);
-    const old = await findKey(db, params.id);
-    if (old.revoked_at !== null || Date.parse(old.expires_at) <= now) {
-      throw new HttpRefusal(409, "CONFLICT", "This key has ended. Create a new one instead.");
-    }
+    const { ARCHIVE_DB: db } = call.env;
+    const old = await findKey(drizzle(db), params.id);
+    if (old.revoked_at !== null || Date.parse(old.expires_at) <= now) throw keyHasEnded();
     const { id, key, digest } = mintKey();
     const row = {
       id,
@@ -228,19 +227,30 @@ export const rotateKey = defineRoute({
     };
     const overlapEnd = Math.min(now + body.overlap_hours * HOUR_MS, Date.parse(old.expires_at));
     const oldEnd = new Date(overlapEnd).toISOString();
-    await recordKeyChange(
+    const columns = Object.keys(row);
+    const rotated = await recordKeyChange(
       call,
       "key.rotate",
       { ...row, rotated_from: old.id, old_expires_at: oldEnd },
       async () => {
-        await db.batch([
-          db.insert(apiKeys).values(row),
-          db.update(apiKeys).set({ expires_at: oldEnd }).where(eq(apiKeys.id, old.id)),
+        // It may have been revoked since it was read, and a successor would undo that.
+        const [inserted] = await db.batch([
+          db
+            .prepare(
+              `INSERT INTO api_keys (${columns.join(", ")}) SELECT ${columns.map(() => "?").join(", ")}
+               WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = ? AND revoked_at IS NULL)`,
+            )
+            .bind(...Object.values(row), old.id),
+          db
+            .prepare("UPDATE api_keys SET expires_at = ? WHERE id = ? AND revoked_at IS NULL")
+            .bind(oldEnd, old.id),
         ]);
         forgetKey(old.id);
         forgetCertificates();
+        return inserted?.meta.changes === 1;
       },
     );
+    if (!rotated) throw keyHasEnded();
     return { ...shown(row), key };
   },
 });
@@ -265,6 +275,7 @@ export const revokeKey = defineRoute({
       forgetKey(row.id);
       // One may stand for the line of this key.
       forgetCertificates();
+      return true;
     });
     return null;
   },
@@ -281,12 +292,13 @@ type KeyFacts = {
   old_expires_at?: string;
 };
 
+/** Records a change and makes it; answers whether it was made. */
 async function recordKeyChange(
   call: Pick<AdminCall<unknown, unknown, unknown>, "env" | "operator" | "requestId" | "sent">,
   action: string,
   facts: KeyFacts,
-  change: () => Promise<void>,
-): Promise<void> {
+  change: () => Promise<boolean>,
+): Promise<boolean> {
   const { id, name, role, tenant, expires_at, rotated_from, old_expires_at } = facts;
   const key = {
     id,
@@ -298,12 +310,13 @@ async function recordKeyChange(
     ...(old_expires_at === undefined ? {} : { old_expires_at }),
   };
   const context = { action, key };
-  await recordChange(
+  return recordChange(
     call.env,
     call.operator,
     { event: "admin", request_id: call.requestId, args: call.sent, context },
     change,
-    () => ({ result: "ok", context }),
+    (done) =>
+      done ? { result: "ok", context } : { result: "error", error_code: "CONFLICT", context },
   );
 }
 
@@ -311,6 +324,10 @@ async function findKey(db: DrizzleD1Database, id: string) {
   const row = (await db.select().from(apiKeys).where(eq(apiKeys.id, id)).limit(1))[0];
   if (row === undefined) throw new HttpRefusal(404, "NOT_FOUND", "There is no key with this id.");
   return row;
+}
+
+function keyHasEnded(): HttpRefusal {
+  return new HttpRefusal(409, "CONFLICT", "This key has ended. Create a new one instead.");
 }
 
 function onlyOperatorKeys(caller: string, role: string): void {

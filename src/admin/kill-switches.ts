@@ -165,6 +165,7 @@ async function changed(
   // An ambient session may not be there yet; its next call brings the switch along.
   if (scope.session_id !== undefined && isMintedSessionId(config.sessionIdKey, scope.session_id)) {
     try {
+      if (set === null) throw new Error("the switches cannot be read");
       await sessionStub(env, scope.session_id).noteSwitches(set);
     } catch (error) {
       // Its next call, or the watch on its streams, brings the switch within 5 s all the same.

@@ -139,8 +139,9 @@ export const approvePlan = defineRoute({
 });
 
 /**
- * The two-person rule, where it is on: nobody approves what came in under a key
- * that they gave out themselves, for they may hold it.
+ * The two-person rule, where it is on: nobody approves what came in under a
+ * credential that they gave out themselves, for they may hold it: a key, or a
+ * client certificate, also one that is not bound any more.
  */
 async function mayApprove(
   {
@@ -151,18 +152,22 @@ async function mayApprove(
   plan: Decision<PlanDetail>,
 ): Promise<Decision> {
   if (!plan.ok) return plan;
-  const line = /^key:(.+)$/.exec(plan.value.saved_by)?.[1];
-  if (config.planApprovalsRequired < 2 || line === undefined) return allow();
-  const minted = await env.ARCHIVE_DB.prepare(
-    "SELECT 1 FROM api_keys WHERE line = ? AND minted_by = ? LIMIT 1",
+  if (config.planApprovalsRequired < 2) return allow();
+  const { saved_by: principal } = plan.value;
+  const line = /^key:(.+)$/.exec(principal)?.[1] ?? null;
+  const given = await env.ARCHIVE_DB.prepare(
+    `SELECT 1 FROM api_keys WHERE line = ?1 AND minted_by = ?3
+     UNION ALL
+     SELECT 1 FROM client_certificates WHERE (line = ?1 OR principal = ?2) AND created_by = ?3
+     LIMIT 1`,
   )
-    .bind(line, operator.id)
+    .bind(line, principal, operator.id)
     .first();
-  return minted === null
+  return given === null
     ? allow()
     : refuse(
         "FORBIDDEN",
-        "This plan was saved under a key that you minted. Two other operators have to approve it.",
+        "This plan was saved under a key or a client certificate that you gave out. Two other operators have to approve it.",
       );
 }
 

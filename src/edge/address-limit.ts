@@ -8,9 +8,12 @@
  * Trade-off: an address that failed too often is refused for a minute with any
  * credential that is new to this isolate, a good one too. This machine is
  * exempt: where no platform says who calls, all callers have one address.
+ *
+ * The same counter bounds the few routes that are everybody's and cost a question.
  */
 import { logEvent } from "../ops/log.ts";
 import { holderOf, isLoopback } from "../policy/cidr.ts";
+import { clientAddress } from "./address.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 /** The period of the counters in wrangler.toml, in ms. */
@@ -36,7 +39,22 @@ export async function admitUnknown(env: Env, address: string, now: number): Prom
   }
 }
 
-/** Counts a credential that was not accepted; after too many the address is held off. */
+/**
+ * Counts a request of a route that is everybody's, and that the archive or an
+ * object has to answer; apart from credentials. Throws `HttpRefusal` 429.
+ */
+export async function admitAnybody(env: Env, { headers }: Request): Promise<void> {
+  const address = clientAddress(headers);
+  if (isLoopback(address) || (await counted(env.ADDRESS_LIMITER, address, "open "))) return;
+  throw new HttpRefusal(
+    429,
+    "RATE_LIMITED",
+    "This address asks too often. Wait as long as Retry-After says.",
+    { headers: { "retry-after": String(PERIOD_MS / 1000) } },
+  );
+}
+
+/** Counts a credential that was looked up and not accepted; after too many the address is held off. */
 export async function noteFailure(env: Env, address: string, now: number): Promise<void> {
   if (isLoopback(address) || isHeldOff(address, now)) return;
   if (await counted(env.FAILURE_LIMITER, address)) return;
@@ -54,9 +72,9 @@ export function heldOff(): HttpRefusal {
   );
 }
 
-async function counted(limiter: RateLimit, address: string): Promise<boolean> {
+async function counted(limiter: RateLimit, address: string, kind = ""): Promise<boolean> {
   try {
-    return (await limiter.limit({ key: holderOf(address) })).success;
+    return (await limiter.limit({ key: kind + holderOf(address) })).success;
   } catch (error) {
     // A counter that does not answer is no reason to keep everybody out.
     logEvent("warn", "limiter_failed", { error: String(error) });

@@ -8,7 +8,7 @@ import type { Config } from "../config.ts";
 import { clientAddress, requireAddress } from "./address.ts";
 import { admitUnknown, heldOff, isHeldOff, noteFailure } from "./address-limit.ts";
 import { KEY_PREFIX } from "./api-key.ts";
-import { authenticate, type Caller, credentialOf, wasGood } from "./authenticate.ts";
+import { authenticate, type Caller, credentialOf, type Looking, wasGood } from "./authenticate.ts";
 import { type Bound, boundTo, certificateOf } from "./client-certificate.ts";
 import type { Principal } from "./principal.ts";
 import { admitPrincipal } from "./principal-limit.ts";
@@ -49,7 +49,7 @@ export async function admit(asking: Asking): Promise<Admitted> {
  */
 export async function stillAdmitted(asking: Asking, principal: Principal): Promise<boolean> {
   try {
-    const again = await identify(asking, Date.now(), STREAM_CACHE_MS);
+    const again = await identify(asking, Date.now(), true);
     return JSON.stringify(again.principal) === JSON.stringify(principal);
   } catch (error) {
     return !(error instanceof HttpRefusal && (error.status === 401 || error.status === 403));
@@ -61,22 +61,16 @@ export async function admitKey(
   asking: Asking,
   credential: string,
   now: number,
-  maxAgeMs?: number,
+  isAgain = false,
 ): Promise<Caller> {
   const { request, env, waitUntil } = asking;
-  const address = clientAddress(request.headers);
-  if (isHeldOff(address, now) && !wasGood(credential)) throw heldOff();
-  const caller = await failuresCounted(asking, address, now, () =>
-    authenticate(credential, env.ARCHIVE_DB, now, waitUntil, {
-      ...(maxAgeMs === undefined ? {} : { maxAgeMs }),
-      beforeLookup: () => admitUnknown(env, address, now),
-    }),
-  );
+  const looking = lookingFor(asking, now, isAgain, () => wasGood(credential));
+  const caller = await authenticate(credential, env.ARCHIVE_DB, now, waitUntil, looking);
   requireAddress(caller.allowedIps, request.headers);
   return caller;
 }
 
-async function identify(asking: Asking, now: number, maxAgeMs?: number): Promise<Admitted> {
+async function identify(asking: Asking, now: number, isAgain = false): Promise<Admitted> {
   const { request, env, config, waitUntil } = asking;
   const { headers } = request;
   requireAddress(config.allowedIps, headers);
@@ -84,8 +78,9 @@ async function identify(asking: Asking, now: number, maxAgeMs?: number): Promise
   if (certificate === null) {
     if (config.requireClientCert)
       throw certificateRequired("This gateway takes no connection without a client certificate.");
-    return withCredential(asking, credentialOf(headers), now, maxAgeMs);
+    return withCredential(asking, credentialOf(headers), now, isAgain);
   }
+  const maxAgeMs = isAgain ? STREAM_CACHE_MS : undefined;
   const bound = await boundTo(certificate, env.ARCHIVE_DB, now, waitUntil, maxAgeMs);
   if (bound === null && config.requireClientCert) {
     throw certificateRequired("This client certificate is bound to nobody. Ask an operator.");
@@ -94,7 +89,7 @@ async function identify(asking: Asking, now: number, maxAgeMs?: number): Promise
   if (bound !== null && !headers.has("authorization") && !headers.has("x-api-key")) {
     return { principal: bound.principal, accessToken: null };
   }
-  const admitted = await withCredential(asking, credentialOf(headers), now, maxAgeMs);
+  const admitted = await withCredential(asking, credentialOf(headers), now, isAgain);
   if (bound !== null && !isSame(bound, admitted)) {
     throw new HttpRefusal(
       403,
@@ -109,42 +104,39 @@ async function withCredential(
   asking: Asking,
   credential: string,
   now: number,
-  maxAgeMs?: number,
+  isAgain: boolean,
 ): Promise<Admitted> {
-  const { request, env, config } = asking;
+  const { request, config } = asking;
   const mayBeToken = config.tokenIssuers.length > 0 && request.headers.has("authorization");
   // A key that was cut short is a key still, and no issuer's business.
   if (!mayBeToken || credential.startsWith(KEY_PREFIX)) {
-    const { principal } = await admitKey(asking, credential, now, maxAgeMs);
+    const { principal } = await admitKey(asking, credential, now, isAgain);
     return { principal, accessToken: null };
   }
-  const address = clientAddress(request.headers);
   const resource = canonicalResource(config, request);
-  if (isHeldOff(address, now) && !wasGoodToken(credential, resource)) throw heldOff();
-  const principal = await failuresCounted(asking, address, now, () =>
-    authenticateToken(credential, resource, config, now, {
-      ...(maxAgeMs === undefined ? {} : { maxAgeMs }),
-      beforeLookup: () => admitUnknown(env, address, now),
-    }),
-  );
+  const looking = lookingFor(asking, now, isAgain, () => wasGoodToken(credential, resource));
+  const principal = await authenticateToken(credential, resource, config, now, looking);
   return { principal, accessToken: credential };
 }
 
-/** Counts a credential that is not accepted, beside the answer. */
-async function failuresCounted<T>(
-  { env, waitUntil }: Asking,
-  address: string,
+/**
+ * How a credential is looked up. A newcomer's address is counted, and held off
+ * after too many failures; that of an open stream is not, for what others do
+ * there must not keep a revocation from being noticed. Throws `HttpRefusal` 429.
+ */
+function lookingFor(
+  { request, env, waitUntil }: Asking,
   now: number,
-  work: () => Promise<T>,
-): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof HttpRefusal && error.status === 401) {
-      waitUntil(noteFailure(env, address, now));
-    }
-    throw error;
-  }
+  isAgain: boolean,
+  wasGoodHere: () => boolean,
+): Looking {
+  if (isAgain) return { maxAgeMs: STREAM_CACHE_MS };
+  const address = clientAddress(request.headers);
+  if (isHeldOff(address, now) && !wasGoodHere()) throw heldOff();
+  return {
+    beforeLookup: () => admitUnknown(env, address, now),
+    onRefused: () => waitUntil(noteFailure(env, address, now)),
+  };
 }
 
 function isSame({ principal: a }: Bound, { principal: b }: Admitted): boolean {

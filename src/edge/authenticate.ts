@@ -61,6 +61,8 @@ export type Looking = {
   readonly maxAgeMs?: number;
   /** Called before anything is looked up for a credential that was never good here; a throw is the answer. */
   readonly beforeLookup?: () => Promise<void>;
+  /** Told when a look-up refuses a credential: not when one is repeated that was refused before. */
+  readonly onRefused?: () => void;
 };
 
 /** The caller behind an API key. Throws `HttpRefusal`: 401, or 503 while keys cannot be read. */
@@ -69,7 +71,7 @@ export async function authenticate(
   db: D1Database,
   now: number,
   waitUntil: (work: Promise<unknown>) => void,
-  { maxAgeMs = CACHE_MS, beforeLookup }: Looking = {},
+  { maxAgeMs = CACHE_MS, beforeLookup, onRefused }: Looking = {},
 ): Promise<Caller> {
   const keyId = keyIdOf(credential);
   if (keyId === null) throw unauthenticated("UNAUTHENTICATED", "This is not a valid API key.");
@@ -84,10 +86,12 @@ export async function authenticate(
   if (row === null || row.revoked_at !== null || !digestsEqual(row.digest, digest)) {
     remember(bad, digest, { code: "UNAUTHENTICATED", until: now + CACHE_MS });
     good.delete(digest);
+    onRefused?.();
     throw refusedKey("UNAUTHENTICATED");
   }
   const caller: Known = { ...callerOfRow(row), until: now + CACHE_MS };
   remember(good, digest, caller);
+  if (caller.expiresAt <= now) onRefused?.();
   const accepted = notExpired(caller, now);
   waitUntil(noteUse(db, keyId, now));
   return accepted;

@@ -8,11 +8,13 @@ import { HttpRefusal } from "./refusal.ts";
 
 const CREDENTIAL_HEADERS = ["authorization", "x-api-key"] as const;
 
-/** What a cross-origin page of `ALLOWED_ORIGINS` may send and read. */
+/** What a cross-origin page of `ALLOWED_ORIGINS` may send and read, besides the headers that mirror arguments. */
 const CORS_REQUEST_HEADERS =
   "authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, x-api-key";
 const CORS_RESPONSE_HEADERS = "mcp-session-id, retry-after, www-authenticate, x-request-id";
 const CORS_MAX_AGE_SECONDS = 600;
+/** An argument in a header (2026-07-28, Transports): its name is the tool's to choose, a token of RFC 9110. */
+const MIRRORED_ARGUMENT = /^mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+$/;
 
 /**
  * Checks Host, scheme and Origin, against DNS rebinding and cross-site
@@ -65,10 +67,18 @@ function checkOrigin(request: Request, config: Config): Response | null {
     status: 204,
     headers: {
       "access-control-allow-methods": "GET, POST, DELETE",
-      "access-control-allow-headers": CORS_REQUEST_HEADERS,
+      "access-control-allow-headers": [CORS_REQUEST_HEADERS, ...mirroredArguments(request)].join(
+        ", ",
+      ),
       "access-control-max-age": String(CORS_MAX_AGE_SECONDS),
     },
   });
+}
+
+/** Those of the headers that a page asks for which mirror arguments. */
+function mirroredArguments({ headers }: Request): string[] {
+  const asked = headers.get("access-control-request-headers")?.toLowerCase().split(",") ?? [];
+  return asked.map((name) => name.trim()).filter((name) => MIRRORED_ARGUMENT.test(name));
 }
 
 /** Adds what every response carries, in place. CORS headers only for an allowed origin. */
@@ -85,10 +95,12 @@ export function finishResponse(
   if (config?.publicUrl?.protocol === "https:") {
     headers.set("strict-transport-security", "max-age=63072000; includeSubDomains");
   }
+  if (config === null || config.allowedOrigins.length === 0) return;
+  // Also where no origin came: what a cache keeps of that is not for a page that has one.
+  headers.append("vary", "origin");
   const origin = request.headers.get("origin");
-  if (origin !== null && config?.allowedOrigins.includes(origin) === true) {
+  if (origin !== null && config.allowedOrigins.includes(origin)) {
     headers.set("access-control-allow-origin", origin);
     headers.set("access-control-expose-headers", CORS_RESPONSE_HEADERS);
-    headers.append("vary", "origin");
   }
 }

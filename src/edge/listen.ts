@@ -15,13 +15,15 @@ import { sseEvent } from "../mcp/sse.ts";
 import { listenerStub } from "../objects.ts";
 import { logEvent } from "../ops/log.ts";
 import { stoppedBy } from "../policy/kill-switch.ts";
-import { recordAmbient } from "../session/ambient.ts";
+import { recordRequest } from "../session/ambient.ts";
 import { relayable } from "../session/capabilities.ts";
+import type { Entry } from "../session/ledger.ts";
 import type { ListName } from "../session/stream-request.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import { watchDirectory } from "./directory-watch.ts";
 import { leave, openEventStream } from "./event-stream.ts";
-import { type McpRequest, streamStopped } from "./mcp-answer.ts";
+import { type McpRequest, streamStopped, tooManyRequests } from "./mcp-answer.ts";
+import { type StreamPlace, takeStreamPlace } from "./open-streams.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 const SUBSCRIPTION_ID_KEY = "io.modelcontextprotocol/subscriptionId";
@@ -45,13 +47,16 @@ const FLAGS: Readonly<Record<ListName, keyof Filter>> = {
   resources: "resourcesListChanged",
 };
 
-/** Opens the stream: acknowledged with what of the filter is granted, recorded before. */
+/**
+ * Opens the stream: acknowledged with what of the filter is granted, recorded
+ * before. Throws `HttpRefusal`: 400, 429 for one request too many of the ambient
+ * session, 503 for one stream too many.
+ */
 export async function listen(
   call: McpRequest,
   request: RpcRequest,
   capabilities: JsonObject,
 ): Promise<Response> {
-  const { env, principal, requestId } = call;
   const parsed = filterSchema.safeParse(request.params?.notifications);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -60,13 +65,30 @@ export async function listen(
       rpcCode: INVALID_PARAMS,
     });
   }
+  const place = takeStreamPlace(call.principal);
+  try {
+    return await openListening(call, request, capabilities, parsed.data, place);
+  } catch (error) {
+    place.leave();
+    throw error;
+  }
+}
+
+async function openListening(
+  call: McpRequest,
+  request: RpcRequest,
+  capabilities: JsonObject,
+  filter: Filter,
+  place: StreamPlace,
+): Promise<Response> {
+  const { env, principal, requestId } = call;
   await refuseStopped(call);
   const directory = await directoryOf(env);
-  const uris = (parsed.data.resourceSubscriptions ?? []).filter(
+  const uris = (filter.resourceSubscriptions ?? []).filter(
     (uri) => directory.ownerOf(principal, uri) !== null,
   );
-  const granted = grantedOf(parsed.data, uris);
-  await recordAmbient(env, principal, {
+  const granted = grantedOf(filter, uris);
+  await recordCounted(call, {
     event: "subscriptions_listen",
     result: "ok",
     request_id: requestId,
@@ -88,6 +110,7 @@ export async function listen(
     first: notification("notifications/subscriptions/acknowledged", { notifications: granted }),
     isCall: false,
     recheck: async () => {
+      place.seen();
       const mayListen = await call.stillAllowed();
       if (mayListen) await watch.look();
       else stream.write(closing(request));
@@ -99,13 +122,14 @@ export async function listen(
       return stopped;
     },
     onEnd: () => {
+      place.leave();
       watch.stop();
       stopListener();
     },
   });
   const watch = watchDirectory(env, principal, directory, (_version, changed) => {
     for (const list of changed) {
-      if (parsed.data[FLAGS[list]] === true) {
+      if (filter[FLAGS[list]] === true) {
         stream.write(notification(`notifications/${list}/list_changed`, {}));
       }
     }
@@ -133,12 +157,13 @@ export async function listen(
 }
 
 /** A stopped caller gets no stream, and the attempt is recorded. */
-async function refuseStopped({ env, principal, requestId, switches }: McpRequest): Promise<void> {
-  const { tenant, role } = principal;
+async function refuseStopped(call: McpRequest): Promise<void> {
+  const { switches, requestId } = call;
+  const { tenant, role } = call.principal;
   const subject = { tenant, role, session_id: null, tool: null, upstream: null };
   const stopping = stoppedBy(switches, subject);
   if (stopping === null) return;
-  await recordAmbient(env, principal, {
+  await recordCounted(call, {
     event: "subscriptions_listen",
     result: "error",
     error_code: "KILL_SWITCH",
@@ -146,6 +171,12 @@ async function refuseStopped({ env, principal, requestId, switches }: McpRequest
     context: { kill_switch: stopping.id },
   });
   throw streamStopped(stopping);
+}
+
+/** Records the request with the ambient session, which counts it. Throws `HttpRefusal` 429. */
+async function recordCounted({ env, principal }: McpRequest, entry: Entry): Promise<void> {
+  const recorded = await recordRequest(env, principal, entry);
+  if ("kind" in recorded) throw tooManyRequests(recorded);
 }
 
 function grantedOf(filter: Filter, uris: readonly string[]): JsonObject {

@@ -18,8 +18,9 @@ import { acceptsEventStream } from "../mcp/negotiate.ts";
 import { sseEvent, ssePlace } from "../mcp/sse.ts";
 import { isSupported2025, LATEST_2025, negotiateVersion, VERSIONS_2025 } from "../mcp/versions.ts";
 import { sessionStub } from "../objects.ts";
+import { logEvent } from "../ops/log.ts";
 import { killSwitchSchema } from "../policy/kill-switch.ts";
-import { recordAmbient } from "../session/ambient.ts";
+import { recordRequest } from "../session/ambient.ts";
 import { isMintedSessionId, newSessionId } from "../session/ids.ts";
 import type { DirectoryChange, StreamWish } from "../session/stream-request.ts";
 import { eventId } from "../session/streams.ts";
@@ -40,7 +41,7 @@ import {
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
 import { requireScope } from "./scope-guard.ts";
-import { noteSessionEnded, noteSessionOpened, requireRoomForSession } from "./session-quota.ts";
+import { noteSessionEnded, withinQuota } from "./session-quota.ts";
 
 const SESSION_HEADER = "mcp-session-id";
 const VERSION_HEADER = "mcp-protocol-version";
@@ -172,10 +173,14 @@ async function initialize(call: McpRequest, request: RpcRequest): Promise<Answer
     throw new HttpRefusal(400, "INVALID_ARGUMENT", message, { rpcCode: INVALID_PARAMS });
   }
   const version = negotiateVersion(params.data.protocolVersion);
-  await requireRoomForSession(call.env, call.config, call.principal, Date.now());
-  const directory = await directoryOf(call.env);
-  const capabilities = jsonObjectSchema.parse(params.data.capabilities);
-  const sessionId = await openSession(call, version, params.data.clientInfo, capabilities);
+  const { capabilities, clientInfo } = params.data;
+  const { directory, sessionId } = await withinQuota(call, async (opened) => {
+    const directory = await directoryOf(call.env);
+    const declared = jsonObjectSchema.parse(capabilities);
+    const sessionId = await openSession(call, version, clientInfo, declared);
+    opened(sessionId);
+    return { directory, sessionId };
+  });
   call.log({ method: "initialize", tool: null, error_code: null, session_id: sessionId });
   const result = initializeResult({
     version,
@@ -208,10 +213,7 @@ async function openSession(
       context: openContext(call.request, "2025", protocolVersion, client),
       capabilities,
     });
-    if (opened) {
-      noteSessionOpened(principal, sessionId, Date.now());
-      return sessionId;
-    }
+    if (opened) return sessionId;
   }
   throw new HttpRefusal(503, "OVERLOADED", "No session id was free. Try again.", {
     headers: { "retry-after": "1" },
@@ -240,7 +242,7 @@ async function notFound(
 ): Promise<HttpRefusal> {
   call.log({ ...attempt, error_code: "SESSION_NOT_FOUND", session_id: sessionId });
   if (foreign) {
-    await recordAmbient(call.env, call.principal, {
+    const recorded = await recordRequest(call.env, call.principal, {
       event: "tool_call",
       tool: attempt.tool,
       result: "error",
@@ -252,6 +254,15 @@ async function notFound(
         attempted_session: sessionId,
       },
     });
+    // Past its limit the caller gets the same answer: another one would say that the session is there.
+    if ("kind" in recorded) {
+      const { requestId, principal } = call;
+      logEvent("warn", "refused_use_not_recorded", {
+        request_id: requestId,
+        principal: principal.id,
+        session_id: sessionId,
+      });
+    }
   }
   return sessionNotFound();
 }

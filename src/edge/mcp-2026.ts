@@ -45,7 +45,7 @@ import { listen } from "./listen.ts";
 import { type Answer, answerOf, type McpRequest } from "./mcp-answer.ts";
 import { openContext } from "./open-context.ts";
 import { HttpRefusal } from "./refusal.ts";
-import { noteSessionOpened, requireRoomForSession } from "./session-quota.ts";
+import { withinQuota } from "./session-quota.ts";
 
 /** Newest first: a client takes the first one that it knows. */
 const SUPPORTED = [...VERSIONS_2026, ...VERSIONS_2025.toReversed()];
@@ -120,11 +120,25 @@ async function listed(call: McpRequest, request: RpcRequest, method: ListMethod)
   return answered(call, request, text.value);
 }
 
+/** Takes a request to its session, and sees to it that one more may be opened where it opens one. */
+function toSession(call: McpRequest, request: RpcRequest, said: Said): Promise<Answer> {
+  const opens = request.method === "tools/call" && request.params?.name === beginSession.name;
+  return opens
+    ? withinQuota(call, (opened) => throughSession(call, request, said, opened))
+    : throughSession(call, request, said, null);
+}
+
 /**
  * Takes a request to the session that its handle names, that its sealed state
- * names, or else to the caller's ambient session.
+ * names, or else to the caller's ambient session. `opened` is told of the
+ * session that it has opened.
  */
-async function toSession(call: McpRequest, request: RpcRequest, said: Said): Promise<Answer> {
+async function throughSession(
+  call: McpRequest,
+  request: RpcRequest,
+  said: Said,
+  opened: ((sessionId: string) => void) | null,
+): Promise<Answer> {
   const { config, principal, requestId } = call;
   const handle = await handleOf(call, request);
   const base: Omit<StatelessCall, "ambient" | "handleRefused"> = {
@@ -139,8 +153,6 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
     openContext: openContext(call.request, "2026", said.version, said.client),
     ...(call.accessToken === null ? {} : { accessToken: call.accessToken }),
   };
-  const opens = request.method === "tools/call" && request.params?.name === beginSession.name;
-  if (opens) await requireRoomForSession(call.env, config, principal, Date.now());
   if (handle !== null && isMintedSessionId(config.sessionIdKey, handle)) {
     const reply = await callSession(call, handle, { ...base, ambient: null, handleRefused: false });
     const answer = await answerOf(call, handle, reply, () => null);
@@ -151,9 +163,7 @@ async function toSession(call: McpRequest, request: RpcRequest, said: Said): Pro
   const ambient = begun === null ? today : { ...today, sessionId: begun };
   const asked = { ...base, ambient, handleRefused: handle !== null };
   const reply = await callSession(call, ambient.sessionId, asked);
-  if (opens && reply.kind === "reply" && reply.log.error_code === null) {
-    noteSessionOpened(principal, base.newSessionId, Date.now());
-  }
+  if (reply.kind === "reply" && reply.log.error_code === null) opened?.(base.newSessionId);
   const answer = await answerOf(call, ambient.sessionId, reply, () => null);
   if (answer !== null) return answer;
   throw new HttpRefusal(503, "OVERLOADED", "The day is changing. Try again.", {

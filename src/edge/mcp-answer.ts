@@ -8,6 +8,7 @@ import type { Config } from "../config.ts";
 import { headerJson } from "../mcp/header-json.ts";
 import { sessionStub } from "../objects.ts";
 import { type KillSwitch, type SwitchSet, stoppedRefusal } from "../policy/kill-switch.ts";
+import type { Limited } from "../session/limits.ts";
 import type { CallLog, Reply } from "../session/state.ts";
 import {
   STREAM_REQUEST_HEADER,
@@ -86,12 +87,7 @@ export async function answerOf(
     case "unsettled":
       throw unsettled();
     case "limited":
-      throw new HttpRefusal(
-        429,
-        "RATE_LIMITED",
-        "This session has asked as much as it may for now. Wait as long as Retry-After says.",
-        { headers: { "retry-after": String(Math.ceil(reply.retryAfterMs / 1000)) } },
-      );
+      throw tooManyRequests(reply);
     case "overloaded":
       throw new HttpRefusal(
         503,
@@ -103,6 +99,16 @@ export async function answerOf(
     case "foreign":
       return null;
   }
+}
+
+/** A session that has asked as much as it may. */
+export function tooManyRequests({ retryAfterMs }: Limited): HttpRefusal {
+  return new HttpRefusal(
+    429,
+    "RATE_LIMITED",
+    "This session has asked as much as it may for now. Wait as long as Retry-After says.",
+    { headers: { "retry-after": String(Math.ceil(retryAfterMs / 1000)) } },
+  );
 }
 
 export function methodNotAllowed(): HttpRefusal {

@@ -29,8 +29,8 @@ export function resourceMetadata(config: Config, request: Request): Response | n
       bearer_methods_supported: ["header"],
       resource_name: "Atlas Gate",
     },
-    // Clients are pages and programs of any origin, and there is no secret in it.
-    { headers: { "access-control-allow-origin": "*", "cache-control": "public, max-age=300" } },
+    // No CORS of its own: a page that may not call `/mcp` has no use for it, and one that may is let read all.
+    { headers: { "cache-control": "public, max-age=300" } },
   );
 }
 

@@ -1,53 +1,59 @@
 /**
  * @module
  * How many live sessions a principal may have. The archive's index of sessions
- * is counted when one is opened, and what this isolate opened or ended since
- * the last flush is added: exact in one isolate, and late by a flush in others.
+ * is counted when one is opened, and what this isolate opened, is opening or
+ * ended since the last flush is added: exact in one isolate, and late by a flush
+ * in others.
  */
 import { openArchive } from "../archive/open.ts";
 import type { Config } from "../config.ts";
 import { logEvent } from "../ops/log.ts";
 import { within } from "../ops/within.ts";
 import type { Principal } from "./principal.ts";
+import { RecentSessions } from "./recent-sessions.ts";
 import { HttpRefusal } from "./refusal.ts";
 
-/** Longer than the index takes to hear of a session, in ms: the longest flush interval there is in practice. */
-const RECENT_MS = 60_000;
-/** Principals that an isolate keeps in mind. */
-const MAX_PRINCIPALS = 10_000;
-/** Ids that are kept in mind of one: bound parameters are one JSON text, and this bounds it. */
-const MAX_RECENT = 2_000;
 /** What counting may take, in ms: an archive that does not answer must not hold up new sessions. */
 const COUNT_TIMEOUT_MS = 2_000;
 const RETRY_SECONDS = "60";
 
-type Event = { readonly at: number; readonly live: boolean };
-
-/** What happened lately here, by principal and session. */
-const recent = new Map<string, Map<string, Event>>();
-
-export function noteSessionOpened(principal: Principal, sessionId: string, now: number): void {
-  note(principal, sessionId, { at: now, live: true });
-}
+const recent = new RecentSessions();
 
 export function noteSessionEnded(principal: Principal, sessionId: string, now: number): void {
-  note(principal, sessionId, { at: now, live: false });
+  recent.note(keyOf(principal), sessionId, false, now);
 }
 
-/** Refuses another session to a principal that has as many as it may: 429 `QUOTA_EXCEEDED`. */
-export async function requireRoomForSession(
-  env: Env,
-  config: Config,
-  principal: Principal,
-  now: number,
-): Promise<void> {
+/**
+ * Opens a session, whose place is taken before anything is awaited and given
+ * back if `work` does not call `opened`. Throws `HttpRefusal` 429
+ * `QUOTA_EXCEEDED` for a principal that has as many as it may.
+ */
+export async function withinQuota<T>(
+  { env, config, principal }: { env: Env; config: Config; principal: Principal },
+  work: (opened: (sessionId: string) => void) => Promise<T>,
+): Promise<T> {
   const most = principal.limits?.sessions ?? config.maxSessionsPerPrincipal;
-  const here = lately(principal, now);
-  const opened = [...here.values()].filter(({ live }) => live).length;
-  if (opened < most && (await countElsewhere(env, principal, [...here.keys()])) + opened < most) {
-    return;
+  const key = keyOf(principal);
+  const here = recent.of(key, Date.now());
+  if (here.live >= most) throw tooManySessions(most);
+  // A request that the platform ends midway never gives it back: then it is outdated in a minute.
+  const place = crypto.randomUUID();
+  recent.note(key, place, true, Date.now());
+  try {
+    if ((await countElsewhere(env, principal, here.ids)) + here.live >= most) {
+      throw tooManySessions(most);
+    }
+    return await work((sessionId) => {
+      recent.forget(key, place);
+      recent.note(key, sessionId, true, Date.now());
+    });
+  } finally {
+    recent.forget(key, place);
   }
-  throw new HttpRefusal(
+}
+
+function tooManySessions(most: number): HttpRefusal {
+  return new HttpRefusal(
     429,
     "QUOTA_EXCEEDED",
     `You have ${most} live sessions, which is as many as you may. End one of them first.`,
@@ -68,30 +74,6 @@ async function countElsewhere(
     logEvent("warn", "sessions_uncounted", { error: String(error) });
     return 0;
   }
-}
-
-function note(principal: Principal, sessionId: string, event: Event): void {
-  const key = keyOf(principal);
-  const events = lately(principal, event.at);
-  // Last again, so that what was used longest ago is forgotten first.
-  recent.delete(key);
-  const oldest = recent.keys().next();
-  if (recent.size >= MAX_PRINCIPALS && !oldest.done) recent.delete(oldest.value);
-  recent.set(key, events);
-  const first = events.keys().next();
-  if (events.size >= MAX_RECENT && !first.done) events.delete(first.value);
-  events.delete(sessionId);
-  events.set(sessionId, event);
-}
-
-/** In the order of their time, so that the outdated ones come first. */
-function lately(principal: Principal, now: number): Map<string, Event> {
-  const events = recent.get(keyOf(principal)) ?? new Map<string, Event>();
-  for (const [sessionId, { at }] of events) {
-    if (now - at < RECENT_MS) break;
-    events.delete(sessionId);
-  }
-  return events;
 }
 
 function keyOf({ tenant, id }: Principal): string {

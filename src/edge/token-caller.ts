@@ -9,19 +9,26 @@ import { checkAccessToken, MAX_TOKEN_CHARS } from "../oauth/access-token.ts";
 import type { TokenProblem, TokenResult } from "../oauth/token-result.ts";
 import { CLOCK_SKEW_SECONDS } from "../oauth/token-result.ts";
 import { guardedFetch } from "../upstream/address.ts";
-import { remember, unauthenticated } from "./authenticate.ts";
+import { SingleFlight } from "../upstream/single-flight.ts";
+import { type Looking, remember, unauthenticated } from "./authenticate.ts";
 import type { Principal } from "./principal.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 const GOOD_MS = 60_000;
 /** A token that is not valid yet, or whose key is not known yet, may be good soon. */
 const BAD_MS = 10_000;
+/** How long nobody is asked again about a token that could not be asked about, in ms: what `Retry-After` says. */
+const UNAVAILABLE_MS = 5_000;
+/** How long others wait for one look at a token, in ms: an issuer has five seconds to answer. */
+const PATIENCE_MS = 6_000;
 
 type Good = { readonly principal: Principal; readonly expiresAt: number; readonly seenAt: number };
 type Bad = { readonly result: Exclude<TokenResult, { kind: "accepted" }>; readonly until: number };
 
 const good = new Map<string, Good>();
 const bad = new Map<string, Bad>();
+/** Tokens that are being looked at: a burst of calls with one is one question. */
+const flights = new Map<string, SingleFlight<TokenResult>>();
 
 /** Whether a token was good here lately, if perhaps not any more. */
 export function wasGoodToken(token: string, resource: string): boolean {
@@ -38,13 +45,7 @@ export async function authenticateToken(
   resource: string,
   config: Config,
   now: number,
-  {
-    maxAgeMs = GOOD_MS,
-    beforeLookup,
-  }: {
-    readonly maxAgeMs?: number;
-    readonly beforeLookup?: () => Promise<void>;
-  } = {},
+  { maxAgeMs = GOOD_MS, beforeLookup, onRefused }: Looking = {},
 ): Promise<Principal> {
   if (token.length > MAX_TOKEN_CHARS) throw refused({ kind: "invalid", problem: "malformed" });
 
@@ -58,12 +59,16 @@ export async function authenticateToken(
   if (refusedBefore !== undefined && refusedBefore.until > now) throw refused(refusedBefore.result);
   if (known === undefined) await beforeLookup?.();
   const send = guardedFetch(config.allowPrivateUpstreams);
-  const result = await checkAccessToken(token, config.tokenIssuers, resource, send, now);
+  let isMine = false;
+  const result = await once(digest, () => {
+    isMine = true;
+    return checkAccessToken(token, config.tokenIssuers, resource, send, now);
+  });
   if (result.kind !== "accepted") {
-    if (result.kind !== "unavailable") {
-      remember(bad, digest, { result, until: now + BAD_MS });
-      good.delete(digest);
-    }
+    if (result.kind === "invalid" && isMine) onRefused?.();
+    const isUnavailable = result.kind === "unavailable";
+    remember(bad, digest, { result, until: now + (isUnavailable ? UNAVAILABLE_MS : BAD_MS) });
+    if (!isUnavailable) good.delete(digest);
     throw refused(result);
   }
   const { principal: id, tenant, role, scopes } = result.grant;
@@ -77,6 +82,17 @@ export async function authenticateToken(
   };
   remember(good, digest, { principal, expiresAt: result.expiresAt, seenAt: now });
   return principal;
+}
+
+/** One look at a token at a time, for all who wait for it. */
+async function once(digest: string, look: () => Promise<TokenResult>): Promise<TokenResult> {
+  const flight = flights.get(digest) ?? new SingleFlight<TokenResult>(PATIENCE_MS);
+  remember(flights, digest, flight);
+  try {
+    return await flight.run(look);
+  } finally {
+    if (flights.get(digest) === flight) flights.delete(digest);
+  }
 }
 
 /** What a refused token is answered with; the token itself is never in it. */

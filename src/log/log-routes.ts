@@ -4,7 +4,9 @@
  * from the bucket without a word to the Log object; it is asked for partial
  * tiles alone.
  */
+import { admitAnybody } from "../edge/address-limit.ts";
 import { logStub } from "../objects.ts";
+import { sharedAnswer } from "../ops/shared-answer.ts";
 import { fullTile, logBucket, TEXT } from "./bucket.ts";
 import { decodeEntries, encodeEntries } from "./entries.ts";
 import { HASH_BYTES } from "./merkle.ts";
@@ -23,13 +25,22 @@ export async function logCheckpoint(env: Env): Promise<Response | null> {
 
 /** `GET /log/vkey`: a line for each key that signs, the current one first. */
 export async function logVkeys(env: Env): Promise<Response> {
-  const { vkeys } = await logStub(env).status();
-  return respond(vkeys.map((vkey) => `${vkey}\n`).join(""), TEXT, FLEETING);
+  return respond((await vkeysOf(env)).map((vkey) => `${vkey}\n`).join(""), TEXT, FLEETING);
 }
 
-/** `GET /log/tile/…`; null for what is not, or not yet, a tile of the log. */
-export async function logTile(env: Env, path: string): Promise<Response | null> {
+/** The one Log object has more to do than to say this to everybody. */
+const vkeysOf = sharedAnswer({ freshMs: 2_000, patienceMs: 5_000 }, async (env) => {
+  const { vkeys } = await logStub(env).status();
+  return vkeys;
+});
+
+/**
+ * `GET /log/tile/…`; null for what is not, or not yet, a tile of the log. Throws
+ * `HttpRefusal` 429 where an address asks for too many partial ones.
+ */
+export async function logTile(env: Env, request: Request, path: string): Promise<Response | null> {
   const tile = parseTilePath(path);
+  if (tile !== null && tile.width < TILE_WIDTH) await admitAnybody(env, request);
   const bytes = tile === null ? null : await readTile(env, tile);
   return bytes === null ? null : respond(bytes, BYTES, IMMUTABLE);
 }

@@ -8,6 +8,7 @@ import { eq } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import type { Config } from "../config.ts";
 import { witnessedLogs } from "../db/d1.ts";
+import { admitAnybody } from "../edge/address-limit.ts";
 import { readBody } from "../edge/body.ts";
 import { witnessStub } from "../objects.ts";
 import { checkpointOf } from "./checkpoint.ts";
@@ -17,8 +18,9 @@ import { formatVkey } from "./note.ts";
 import type { WitnessVerdict } from "./witness-object.ts";
 import { MAX_REQUEST_BYTES, parseAddCheckpoint, SIZE_TYPE } from "./witness-request.ts";
 
-/** `POST /witness/add-checkpoint`. */
+/** `POST /witness/add-checkpoint`. Throws `HttpRefusal` 429 where an address asks too often. */
 export async function addCheckpoint(env: Env, request: Request): Promise<Response> {
+  await admitAnybody(env, request);
   const bytes = await readBody(request, MAX_REQUEST_BYTES);
   const parsed = parseAddCheckpoint(textOf(bytes) ?? "");
   const origin = parsed === null ? undefined : checkpointOf(parsed.note)?.origin;

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { logEvent } from "../ops/log.ts";
 import { basicCredentials } from "../upstream/client-authentication.ts";
+import { isFor } from "./audience.ts";
 import { grantOf } from "./claims.ts";
 import { fetchJson, type Send } from "./fetch-json.ts";
 import type { TokenIssuer } from "./issuers.ts";
@@ -70,8 +71,7 @@ export async function introspect(
   if (token_type !== undefined && !/^(?:bearer|access_token)$/i.test(token_type)) {
     return { kind: "invalid", problem: "sender_constrained" };
   }
-  const audiences = Array.isArray(aud) ? aud : [aud];
-  if (!audiences.includes(audience)) return { kind: "invalid", problem: "audience" };
+  if (!isFor(aud, audience)) return { kind: "invalid", problem: "audience" };
   const seconds = now / 1000;
   if (exp !== undefined && exp + CLOCK_SKEW_SECONDS <= seconds) {
     return { kind: "invalid", problem: "expired" };

@@ -3,7 +3,8 @@
  * Access tokens that are JWTs (RFC 9068), verified here with the issuer's
  * public keys.
  */
-import { decodeJwt, errors, type JWTVerifyResult, jwtVerify } from "jose";
+import { decodeJwt, errors, type JWTVerifyOptions, type JWTVerifyResult, jwtVerify } from "jose";
+import { isFor } from "./audience.ts";
 import { grantOf } from "./claims.ts";
 import type { TokenIssuer } from "./issuers.ts";
 import type { IssuerKeys, KeySet } from "./jwks.ts";
@@ -23,6 +24,9 @@ export const ALGORITHMS = [
   "EdDSA",
   "Ed25519",
 ];
+
+/** Keys that are tried for a token that does not say which one it is signed with. */
+const MAX_CANDIDATES = 8;
 
 const JWT_FORM = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/;
 
@@ -49,9 +53,10 @@ export async function verifyJwt(
   keys: IssuerKeys,
   now: number,
 ): Promise<TokenResult> {
-  const verified = await verifiedWith(token, issuer, audience, keys, now);
+  const verified = await verifiedWith(token, issuer, keys, now);
   if ("kind" in verified) return verified;
   const { payload, protectedHeader } = verified;
+  if (!isFor(payload.aud, audience)) return invalid("audience");
   if (!issuer.token_types.some((type) => type === typeOf(protectedHeader.typ))) {
     return invalid("type");
   }
@@ -75,7 +80,6 @@ export function problemOf(
 async function verifiedWith(
   token: string,
   issuer: TokenIssuer,
-  audience: string,
   source: IssuerKeys,
   now: number,
 ): Promise<JWTVerifyResult | TokenResult> {
@@ -85,10 +89,9 @@ async function verifiedWith(
     if (!found.ok) return { kind: "unavailable" };
     const keys: KeySet = found.keys;
     try {
-      return await jwtVerify(token, keys.find, {
+      return await verifiedByOneOf(token, keys, {
         algorithms: ALGORITHMS,
         issuer: issuer.issuer,
-        audience,
         requiredClaims: ["exp", "sub"],
         clockTolerance: CLOCK_SKEW_SECONDS,
         currentDate: new Date(now),
@@ -103,13 +106,39 @@ async function verifiedWith(
   return invalid("key");
 }
 
+/**
+ * Verifies with the key that a token names, or with each that may be meant: a
+ * key id is not required (RFC 7515, section 4.1.4), and during a rotation an
+ * issuer has two keys of a kind.
+ */
+async function verifiedByOneOf(
+  token: string,
+  { find }: KeySet,
+  options: JWTVerifyOptions,
+): Promise<JWTVerifyResult> {
+  try {
+    return await jwtVerify(token, find, options);
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+    let tried = 0;
+    for await (const key of error) {
+      try {
+        return await jwtVerify(token, key, options);
+      } catch (failed) {
+        tried += 1;
+        const isOther = failed instanceof errors.JWSSignatureVerificationFailed;
+        if (!isOther || tried === MAX_CANDIDATES) throw failed;
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed();
+  }
+}
+
 /** Every failure of jose's, and whatever else a hostile token makes it throw. */
 function problemIn(error: unknown): TokenProblem {
   if (error instanceof errors.JWTExpired) return "expired";
   if (error instanceof errors.JWTClaimValidationFailed) {
     switch (error.claim) {
-      case "aud":
-        return "audience";
       case "iss":
         return "issuer";
       case "nbf":
@@ -124,7 +153,6 @@ function problemIn(error: unknown): TokenProblem {
     return "algorithm";
   }
   if (error instanceof errors.JWSSignatureVerificationFailed) return "signature";
-  if (error instanceof errors.JWKSMultipleMatchingKeys) return "key";
   return "malformed";
 }
 

@@ -7,12 +7,15 @@
  */
 import { hmacSha256Hex } from "../audit/hash-node.ts";
 import { type Config, loadConfig } from "../config.ts";
+import { SingleFlight } from "../upstream/single-flight.ts";
 import { logEvent } from "./log.ts";
 
 export type DeploymentCheck = { ok: true } | { ok: false; message: string };
 
-/** How long an isolate goes without asking again while the facts do not fit. */
+/** How long an isolate goes without asking again while the facts do not fit, or cannot be read. */
 const RETRY_MS = 2_000;
+/** How long others wait for one reading of the facts, in ms. */
+const PATIENCE_MS = 2_000;
 
 /** When the deployment answered its first request, Unix ms; null until this isolate has read it. */
 let firstRequestAt: number | null = null;
@@ -23,22 +26,38 @@ export function upSince(): number | null {
 }
 
 let known: { at: number; check: DeploymentCheck } | null = null;
+let failure: { at: number; error: unknown } | null = null;
+const flight = new SingleFlight<DeploymentCheck>(PATIENCE_MS);
 
-/** Checks the facts once an isolate; one that does not fit is asked about again. Throws when D1 does not answer. */
+/**
+ * Checks the facts once an isolate, for all who wait for it; one that does not
+ * fit is asked about again. Throws when D1 does not answer, or did not a moment ago.
+ */
 export async function checkDeployment(
   env: Env,
   config: Config,
   now: number,
 ): Promise<DeploymentCheck> {
   if (known !== null && (known.check.ok || now - known.at < RETRY_MS)) return known.check;
-  const check = canPin(env, config)
-    ? await compareFacts(env.ARCHIVE_DB, config, now)
-    : {
-        ok: false as const,
-        message: "JURISDICTION needs Cloudflare's network: this runtime cannot pin objects",
-      };
-  known = { at: now, check };
-  return check;
+  if (failure !== null && now - failure.at < RETRY_MS) throw failure.error;
+  return flight.run(() => readCheck(env, config, now));
+}
+
+async function readCheck(env: Env, config: Config, now: number): Promise<DeploymentCheck> {
+  try {
+    const check = canPin(env, config)
+      ? await compareFacts(env.ARCHIVE_DB, config, now)
+      : {
+          ok: false as const,
+          message: "JURISDICTION needs Cloudflare's network: this runtime cannot pin objects",
+        };
+    known = { at: now, check };
+    failure = null;
+    return check;
+  } catch (error) {
+    failure = { at: now, error };
+    throw error;
+  }
 }
 
 /** Reads the facts where nobody waits for them. Never throws. */
@@ -69,17 +88,17 @@ async function compareFacts(db: D1Database, config: Config, now: number): Promis
     ["jurisdiction", config.jurisdiction ?? "none"],
     ["first_request_at", new Date(now).toISOString()],
   ]);
-  await db.batch(
-    [...facts].map(([key, value]) =>
-      db
-        .prepare("INSERT INTO deployment (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(key, value),
-    ),
-  );
-  const { results } = await db
-    .prepare("SELECT key, value FROM deployment")
-    .all<{ key: string; value: string }>();
-  const stored = new Map(results.map((row) => [row.key, row.value]));
+  let stored = await readFacts(db);
+  if ([...facts.keys()].some((key) => !stored.has(key))) {
+    await db.batch(
+      [...facts].map(([key, value]) =>
+        db
+          .prepare("INSERT INTO deployment (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+          .bind(key, value),
+      ),
+    );
+    stored = await readFacts(db);
+  }
   const first = Date.parse(stored.get("first_request_at") ?? "");
   if (!Number.isNaN(first)) firstRequestAt = first;
   if (stored.get("secrets_check") !== facts.get("secrets_check")) {
@@ -96,4 +115,11 @@ async function compareFacts(db: D1Database, config: Config, now: number): Promis
     };
   }
   return { ok: true };
+}
+
+async function readFacts(db: D1Database): Promise<Map<string, string>> {
+  const { results } = await db
+    .prepare("SELECT key, value FROM deployment")
+    .all<{ key: string; value: string }>();
+  return new Map(results.map(({ key, value }) => [key, value]));
 }

@@ -28,7 +28,10 @@ let copy: SwitchSet | null = null;
 let confirmedAt = Number.NEGATIVE_INFINITY;
 let askedAt = Number.NEGATIVE_INFINITY;
 let failedAt = Number.NEGATIVE_INFINITY;
-let flight = new SingleFlight<SwitchSet>(PATIENCE_MS);
+let flight = new SingleFlight<Reading>(PATIENCE_MS);
+
+/** Switches as they were stored at some time after `beganAt`, Unix ms: older than that they are not. */
+type Reading = { readonly set: SwitchSet; readonly beganAt: number };
 
 /**
  * The switches, for a call: from the isolate's memory, unless that is too old.
@@ -54,36 +57,54 @@ export async function freshSwitches(env: Env): Promise<SwitchSet> {
   return copy !== null && Date.now() - confirmedAt < FRESH_MS ? copy : readSwitches(env);
 }
 
-/** Has this isolate look again at once; whoever engages or lifts a switch calls it. */
-export async function renewSwitches(env: Env): Promise<SwitchSet> {
+/**
+ * Has this isolate look again at once; whoever engages or lifts a switch calls
+ * it. Null when the switches cannot be read: the last known ones are from before
+ * the change.
+ */
+export async function renewSwitches(env: Env): Promise<SwitchSet | null> {
   // A reading that began before the change is nobody's copy any more.
   flight = new SingleFlight(PATIENCE_MS);
-  failedAt = Number.NEGATIVE_INFINITY;
-  return readSwitches(env);
+  try {
+    return await readAgain(env);
+  } catch {
+    return null;
+  }
 }
 
 async function readSwitches(env: Env): Promise<SwitchSet> {
-  const now = Date.now();
-  if (copy !== null && now - failedAt < RETRY_MS) return copy;
-  askedAt = now;
+  if (copy !== null && Date.now() - failedAt < RETRY_MS) return copy;
+  try {
+    return await readAgain(env);
+  } catch (error) {
+    if (copy === null) throw error;
+    return copy;
+  }
+}
+
+async function readAgain(env: Env): Promise<SwitchSet> {
+  askedAt = Date.now();
   try {
     const read = await withPatience(
-      flight.run(() => load(env.ARCHIVE_DB)),
+      flight.run(async () => {
+        const beganAt = Date.now();
+        return { set: await load(env.ARCHIVE_DB), beganAt };
+      }),
       PATIENCE_MS,
     );
     if (!read.ok) throw new Error(`D1 took more than ${PATIENCE_MS} ms`);
+    const { set, beganAt } = read.value;
     // Two readings may end in the other order.
-    if (copy === null || read.value.version >= copy.version) {
-      copy = read.value;
-      confirmedAt = Math.max(confirmedAt, now);
+    if (copy === null || set.version >= copy.version) {
+      copy = set;
+      confirmedAt = Math.max(confirmedAt, beganAt);
     }
     return copy;
   } catch (error) {
     failedAt = Date.now();
     flight.forget();
     logEvent("error", "kill_switches_unreadable", { error: String(error) });
-    if (copy === null) throw error;
-    return copy;
+    throw error;
   }
 }
 

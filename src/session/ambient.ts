@@ -10,6 +10,7 @@ import { sessionStub } from "../objects.ts";
 import { VERSION } from "../version.ts";
 import { ambientSessionId } from "./ids.ts";
 import type { Entry, Receipt } from "./ledger.ts";
+import type { Limited } from "./limits.ts";
 import type { OpenInput } from "./state.ts";
 
 /** How the principal's ambient session of today is opened, should it not be open yet. */
@@ -37,6 +38,16 @@ export async function recordAmbient(
 ): Promise<Receipt> {
   const open = ambientOpening(principal, entry.request_id);
   return sessionStub(env, open.sessionId).record(open, entry);
+}
+
+/** The same for a request of the principal's own: it is counted, and may be one too many. */
+export async function recordRequest(
+  env: Env,
+  principal: Principal,
+  entry: Entry,
+): Promise<Receipt | Limited> {
+  const open = ambientOpening(principal, entry.request_id);
+  return sessionStub(env, open.sessionId).recordRequest(open, entry);
 }
 
 /**

@@ -22,7 +22,7 @@ import { relayable } from "./capabilities.ts";
 import { dispatch, type OnStream } from "./dispatch.ts";
 import { dispatch2026 } from "./dispatch-2026.ts";
 import type { Entry, Receipt } from "./ledger.ts";
-import { requestsIn } from "./limits.ts";
+import { type Limited, requestsIn } from "./limits.ts";
 import { LiveSession } from "./live-session.ts";
 import type {
   BoundOpening,
@@ -237,6 +237,11 @@ export class SessionObject extends DurableObject<Env> {
   /** Appends a record to a principal's ambient session, opening it with the day's first. */
   record(open: OpenInput, entry: Entry): Receipt {
     return this.#ambient(open).append(entry);
+  }
+
+  /** The same for a request that is answered elsewhere: it counts as one of the session's. */
+  recordRequest(open: OpenInput, entry: Entry): Receipt | Limited {
+    return this.#ambient(open).admitRequests(open.principal, 1) ?? this.record(open, entry);
   }
 
   /** The pending record of a change that the caller is about to make. */

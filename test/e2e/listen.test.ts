@@ -214,6 +214,28 @@ describe("subscriptions/listen", () => {
     for (const each of clients) await each.close();
   });
 
+  it("is open as often at once as the key may have streams, and one that is left makes room", async () => {
+    const { key } = await operator.mintKey({ role: "windsurf", limits: { streams: 2 } });
+    const open = () => listen({ toolsListChanged: true }, { key });
+    const [first, second] = [await open(), await open()];
+    expect([first.status, second.status]).toEqual([200, 200]);
+    const refused = await open();
+    await refused.untilEnded();
+    expect([refused.status, refused.headers["retry-after"]]).toEqual([503, "30"]);
+    expect(JSON.parse(refused.raw)).toMatchObject({
+      id: 1,
+      error: { code: -31503, data: { code: "OVERLOADED" } },
+    });
+    await first.next();
+    first.leave();
+    const third = await eventually("there is room again", async () => {
+      const stream = await open();
+      return stream.status === 200 ? stream : null;
+    });
+    second.leave();
+    third.leave();
+  });
+
   it("ends within a minute of the key's revocation, with its response", async () => {
     const { id, key } = await newKey();
     const stream = await listen({ toolsListChanged: true }, { key, id: "mine" });

@@ -1,62 +1,23 @@
-import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import * as z from "zod";
-import { createApp } from "../../src/app.ts";
 import {
   type Answer,
   admin,
+  BASE,
   initializeRequest,
   type Key,
   mintKey,
   postMcp,
 } from "../support/gateway.ts";
+import { gatewayWith, type Sent } from "../support/gateway-with.ts";
 import { advance, captureLogs, MINUTE, useStoppedClock } from "../support/objects.ts";
 
 useStoppedClock();
 const logs = captureLogs();
 
-const BASE = "http://localhost";
 const ISSUER = "https://login.example.com";
-const app = createApp();
-
-type Sent = {
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: unknown;
-  readonly tls?: object;
-};
-
-/** The gateway with other variables than the tests' own. */
-function gatewayWith(vars: Readonly<Record<string, string>>) {
-  const bindings = { ...env, ...vars };
-  return async ({ method = "POST", path = "/mcp", headers = {}, body, tls }: Sent) => {
-    const context = createExecutionContext();
-    const request = new Request(`${BASE}${path}`, {
-      method,
-      headers: {
-        accept: "application/json, text/event-stream",
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...headers,
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      ...(tls === undefined ? {} : { cf: { tlsClientAuth: tls } }),
-    });
-    const response = await app.fetch(request, bindings, context);
-    const text = await response.text();
-    // What goes on after the answer is paced, a second at a time, and none of these tests waits for it.
-    void waitOnExecutionContext(context);
-    const answer: Answer = {
-      status: response.status,
-      headers: response.headers,
-      text,
-      body: text.startsWith("{") ? JSON.parse(text) : null,
-    };
-    return answer;
-  };
-}
 
 function codeOf({ status, text }: Answer): [number, string | null] {
   return [status, /"code":"([A-Z_]+)"/.exec(text)?.[1] ?? null];
@@ -144,6 +105,24 @@ describe("with an issuer", () => {
         resource_name: "Atlas Gate",
       });
     }
+  });
+
+  test("the metadata is for pages that may call, as all else is", async () => {
+    const allowing = gatewayWith({ ...vars, ALLOWED_ORIGINS: "https://app.example" });
+    const get = (headers: Record<string, string>) =>
+      allowing({ method: "GET", path: "/.well-known/oauth-protected-resource/mcp", headers });
+    const cors = ({ status, headers }: Answer) => [
+      status,
+      headers.get("access-control-allow-origin"),
+      headers.get("vary"),
+    ];
+    expect(cors(await get({ origin: "https://app.example" }))).toEqual([
+      200,
+      "https://app.example",
+      "origin",
+    ]);
+    expect(cors(await get({}))).toEqual([200, null, "origin"]);
+    expect(cors(await get({ origin: "https://evil.example" }))).toEqual([403, null, "origin"]);
   });
 
   test("a refusal says where the metadata is, and a token that is at fault", async () => {
@@ -246,6 +225,62 @@ describe("with an issuer", () => {
     });
     expect(codeOf(onAdmin)).toEqual([401, "UNAUTHENTICATED"]);
     expect((await send(bearing((await mintKey("windsurf")).key))).status).toBe(200);
+  });
+});
+
+describe("a token that its issuer is asked about", () => {
+  const opaque = {
+    issuer: ISSUER,
+    introspection_endpoint: `${ISSUER}/introspect`,
+    client_id: "gate",
+    client_secret: "secret",
+  };
+  const send = gatewayWith({ MCP_TOKEN_ISSUERS: JSON.stringify([opaque]) });
+  /** 400 for whoever is let in: there is no session. */
+  const ping = (token: string) =>
+    send({
+      body: { jsonrpc: "2.0", id: 1, method: "ping" },
+      headers: { authorization: `Bearer ${token}`, "cf-connecting-ip": "203.0.113.20" },
+    });
+
+  function issuerSays(answer: () => Response): { asked: () => number } {
+    issuerGoes();
+    const fetched = vi.spyOn(globalThis, "fetch").mockImplementation(async () => answer());
+    issuerFetch = fetched;
+    return { asked: () => fetched.mock.calls.length };
+  }
+
+  async function atOnce(count: number, token: string): Promise<number[]> {
+    const answers = await Promise.all(Array.from({ length: count }, () => ping(token)));
+    return [...new Set(answers.map(({ status }) => status))];
+  }
+
+  test("is asked about once for all calls of a moment, and again after a minute", async () => {
+    const grant = { sub: "erin", role: "windsurf", scope: "mcp:read", aud: `${BASE}/mcp` };
+    const issuer = issuerSays(() => Response.json({ active: true, ...grant }));
+    expect(await atOnce(30, "opaque-good")).toEqual([400]);
+    expect(issuer.asked()).toBe(1);
+    advance(MINUTE);
+    expect(await atOnce(30, "opaque-good")).toEqual([400]);
+    expect(issuer.asked()).toBe(2);
+  });
+
+  test("and that is not good counts as one failure of its address, not as one for each call", async () => {
+    const issuer = issuerSays(() => Response.json({ active: false }));
+    expect(await atOnce(60, "opaque-bad")).toEqual([401]);
+    expect(issuer.asked()).toBe(1);
+    expect((await ping((await mintKey("windsurf")).key)).status).toBe(400);
+  });
+
+  test("is not asked about again while Retry-After says to wait", async () => {
+    const issuer = issuerSays(() => new Response(null, { status: 500 }));
+    const refused = await ping("opaque-away");
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
+    expect(await atOnce(5, "opaque-away")).toEqual([503]);
+    expect(issuer.asked()).toBe(1);
+    advance(5_000);
+    expect((await ping("opaque-away")).status).toBe(503);
+    expect(issuer.asked()).toBe(2);
   });
 });
 

@@ -376,6 +376,11 @@ describe("leaves no object, no row and no record behind", () => {
       const version = await postMcp(key, client.id, PING, { "mcp-protocol-version": "1999-01-01" });
       expect(version.status).toBe(400);
       expect((await fetched({ method: "PUT" })).status).toBe(405);
+      const head = await fetched({
+        method: "HEAD",
+        headers: { accept: "text/event-stream", "mcp-session-id": client.id },
+      });
+      expect([head.status, head.headers.get("allow")]).toEqual([405, "POST, GET, DELETE"]);
       expect((await fetched({ method: "PATCH", body: "{}" })).status).toBe(405);
       expect((await fetched({ method: "DELETE" })).status).toBe(400);
       const get = await fetched({ headers: { accept: "text/event-stream" } });
@@ -528,6 +533,29 @@ describe("off loopback", () => {
     for (const origin of ["https://evil.example", "null", "http://app.example"]) {
       expect(from(origin, preflight)).toEqual([403, "ORIGIN_FORBIDDEN"]);
     }
+  });
+
+  test("the preflight allows the headers that mirror arguments, by whatever name, and no others", () => {
+    const parsed = parseConfig({ ...secrets, ...settings });
+    if (!parsed.ok) throw new Error(parsed.message);
+    const asked =
+      "authorization,Mcp-Param-Atlas-Session, mcp-param-region,x-forwarded-for,mcp-param-,cookie,mcp-param-a b";
+    const request = new Request("https://gate.example/mcp", {
+      method: "OPTIONS",
+      headers: {
+        origin: "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": asked,
+      },
+    });
+    const answer = guardRequest(request, parsed.config);
+    const allowed = answer?.headers.get("access-control-allow-headers")?.split(", ") ?? [];
+    expect(allowed.filter((name) => name.startsWith("mcp-param-"))).toEqual([
+      "mcp-param-atlas-session",
+      "mcp-param-region",
+    ]);
+    expect(allowed).toContain("authorization");
+    for (const name of ["x-forwarded-for", "cookie"]) expect(allowed).not.toContain(name);
   });
 });
 

@@ -288,6 +288,30 @@ describe("rotation", () => {
     const again = await admin("POST", `/keys/${key.id}/rotate`, { body: {} });
     expect(codeOf(again)).toEqual([409, "CONFLICT"]);
   });
+
+  test("of a key that is revoked on the way makes no successor, and is recorded as refused", async () => {
+    const key = await mintKey("windsurf");
+    const batch = env.ARCHIVE_DB.batch.bind(env.ARCHIVE_DB);
+    vi.spyOn(env.ARCHIVE_DB, "batch").mockImplementationOnce(async (statements) => {
+      await change(key, "revoked_at", Date.now());
+      return batch(statements);
+    });
+    const refused = await admin("POST", `/keys/${key.id}/rotate`, { body: {} });
+    expect(codeOf(refused)).toEqual([409, "CONFLICT"]);
+    const rows = await env.ARCHIVE_DB.prepare("SELECT id, expires_at FROM api_keys WHERE line = ?")
+      .bind(key.id)
+      .all();
+    expect(rows.results).toEqual([{ id: key.id, expires_at: key.expires_at }]);
+    const { id, tenant } = await currentOperator();
+    const owner = { tenant, principal: `key:${id}` };
+    const record = (await recordsOf(ambientSessionId(sha256Hex, owner, Date.now()))).at(-1);
+    expect(record).toMatchObject({
+      event: "admin",
+      result: "error",
+      error_code: "CONFLICT",
+      context: { action: "key.rotate", key: { rotated_from: key.id } },
+    });
+  });
 });
 
 describe("a key narrowed to workspaces", () => {

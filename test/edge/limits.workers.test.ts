@@ -1,15 +1,23 @@
-import { env } from "cloudflare:workers";
+import { env, exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import { sha256Hex } from "../../src/audit/hash-node.ts";
+import { requireConfig } from "../../src/config.ts";
+import { type Asking, admit, stillAdmitted } from "../../src/edge/admission.ts";
 import { authenticate } from "../../src/edge/authenticate.ts";
+import { takeStreamPlace } from "../../src/edge/open-streams.ts";
+import type { Principal } from "../../src/edge/principal.ts";
 import { HttpRefusal } from "../../src/edge/refusal.ts";
+import { ambientSessionId } from "../../src/session/ids.ts";
 import {
   admin,
+  BASE,
   Client,
   initializeRequest,
   type Key,
   keyOf,
   mintKey,
   postMcp,
+  recordsOf,
 } from "../support/gateway.ts";
 import {
   advance,
@@ -22,7 +30,7 @@ import {
 } from "../support/objects.ts";
 
 useStoppedClock();
-captureLogs();
+const logs = captureLogs();
 
 const PING = { jsonrpc: "2.0", id: 7, method: "ping" };
 
@@ -97,6 +105,39 @@ describe("the limit of a session", () => {
     expect([(await ambient()).status, (await ambient()).status]).toEqual([200, 429]);
   });
 
+  test("counts subscriptions/listen on the ambient one, and records none too many", async () => {
+    const key = await mintKey("windsurf", { limits: { rate_per_minute: 1, burst: 2 } });
+    const listen = async () => {
+      const response = await post2026(key, "subscriptions/listen", { notifications: {} });
+      await response.body?.cancel();
+      return [response.status, response.headers.get("retry-after")];
+    };
+    expect([await listen(), await listen()]).toEqual([
+      [200, null],
+      [200, null],
+    ]);
+    expect(await listen()).toEqual([429, "60"]);
+    expect((await call2026(key, "list_plans")).status).toBe(429);
+    const events = (await recordsOf(ambientOf(key))).map(({ event }) => event);
+    expect(events).toEqual(["session_open", "subscriptions_listen", "subscriptions_listen"]);
+  });
+
+  test("bounds the records of a refused use of another's session, whose answer stays the same", async () => {
+    const victim = await Client.open(await mintKey("windsurf"));
+    const key = await mintKey("windsurf", { limits: { rate_per_minute: 1, burst: 2 } });
+    const stranger = new Client(key, victim.id);
+    for (let n = 0; n < 4; n++) expect((await stranger.rpc("ping")).status).toBe(404);
+    const records = await recordsOf(ambientOf(key));
+    expect(records.map(({ error_code }) => error_code)).toEqual([
+      null,
+      "SESSION_NOT_FOUND",
+      "SESSION_NOT_FOUND",
+    ]);
+    const said = logs.filter((line) => line.includes('"refused_use_not_recorded"'));
+    expect(said).toHaveLength(2);
+    expect(said[0]).toContain(victim.id);
+  });
+
   test("lives in memory: an object that was evicted begins anew", async () => {
     const client = await Client.open(
       await mintKey("windsurf", { limits: { rate_per_minute: 1, burst: 1 } }),
@@ -118,26 +159,36 @@ describe("the limit of a session", () => {
   });
 });
 
-function call2026(key: Key, name: string, args: Record<string, unknown> = {}) {
+async function call2026(key: Key, name: string, args: Record<string, unknown> = {}) {
+  const response = await post2026(key, "tools/call", { name, arguments: args });
+  await response.body?.cancel();
+  return response;
+}
+
+function post2026(key: Key, method: string, params: Record<string, unknown>) {
   const version = "2026-07-28";
-  return postMcp(
-    key.key,
-    null,
-    {
-      jsonrpc: "2.0",
-      id: 1,
-      method: "tools/call",
-      params: {
-        name,
-        arguments: args,
-        _meta: {
-          "io.modelcontextprotocol/protocolVersion": version,
-          "io.modelcontextprotocol/clientCapabilities": {},
-        },
-      },
+  const _meta = {
+    "io.modelcontextprotocol/protocolVersion": version,
+    "io.modelcontextprotocol/clientCapabilities": {},
+  };
+  return exports.default.fetch(`${BASE}/mcp`, {
+    method: "POST",
+    headers: {
+      authorization: `Bearer ${key.key}`,
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "mcp-protocol-version": version,
+      "mcp-method": method,
+      ...(typeof params.name === "string" ? { "mcp-name": params.name } : {}),
     },
-    { "mcp-protocol-version": version, "mcp-method": "tools/call", "mcp-name": name },
-  );
+    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: { ...params, _meta } }),
+  });
+}
+
+/** The ambient session of a key's principal, of today. */
+function ambientOf(key: Key): string {
+  const owner = { tenant: key.tenant, principal: key.principal };
+  return ambientSessionId(sha256Hex, owner, Date.now());
 }
 
 describe("live sessions of a principal", () => {
@@ -158,6 +209,30 @@ describe("live sessions of a principal", () => {
     const begin = () => call2026(key, "begin_session", { workspace_root: "/srv/quota" });
     expect([(await begin()).status, (await begin()).status]).toEqual([200, 429]);
     await Client.open(await mintKey("windsurf", { limits: { sessions: 1 } }));
+  });
+
+  test("are as many as they may be also when all are opened at once", async () => {
+    const [key, other] = await Promise.all(
+      [1, 3].map((sessions) => mintKey("windsurf", { limits: { sessions } })),
+    );
+    if (key === undefined || other === undefined) throw new Error("no keys");
+    const open = (as: Key) => () => postMcp(as.key, null, initializeRequest());
+    const begin = () => call2026(key, "begin_session", { workspace_root: "/srv/at-once" });
+    const opened = [...(await statuses(12, open(key))), ...(await statuses(12, begin))];
+    expect(opened.sort()).toEqual([200, ...Array(23).fill(429)]);
+    expect((await statuses(12, open(other))).sort()).toEqual([
+      200,
+      200,
+      200,
+      ...Array(9).fill(429),
+    ]);
+  });
+
+  test("that were not opened after all give their place back", async () => {
+    const key = await mintKey("windsurf", { limits: { sessions: 1 } });
+    const badRoot = () => call2026(key, "begin_session", { workspace_root: "no/root" });
+    expect([(await badRoot()).status, (await badRoot()).status]).toEqual([200, 200]);
+    await Client.open(key);
   });
 
   test("that other isolates opened are counted from the index", async () => {
@@ -183,6 +258,40 @@ describe("live sessions of a principal", () => {
       .bind("2100-01-02T00:00:00.000Z", row.session_id)
       .run();
     await Client.open(key);
+  });
+});
+
+describe("streams of a principal in an isolate", () => {
+  const principal = (id: string): Principal => ({
+    id,
+    tenant: "default",
+    role: "windsurf",
+    workspaces: null,
+    upstreams: null,
+    limits: { streams: 2 },
+  });
+
+  test("are bounded, and each gives its place back once", () => {
+    const one = takeStreamPlace(principal("key:streams"));
+    takeStreamPlace(principal("key:streams"));
+    const another = () => takeStreamPlace(principal("key:streams"));
+    expect(another).toThrowError(expect.objectContaining({ status: 503, code: "OVERLOADED" }));
+    expect(() => takeStreamPlace(principal("key:other"))).not.toThrow();
+    one.leave();
+    one.leave();
+    expect(another).not.toThrow();
+    expect(another).toThrow();
+  });
+
+  test("that were silent for a minute are none any more", () => {
+    const alive = takeStreamPlace(principal("key:silent"));
+    takeStreamPlace(principal("key:silent"));
+    advance(MINUTE / 2);
+    alive.seen();
+    advance(MINUTE / 2);
+    const another = () => takeStreamPlace(principal("key:silent"));
+    expect(another).not.toThrow();
+    expect(another).toThrow();
   });
 });
 
@@ -226,6 +335,47 @@ describe("an address with bad credentials", () => {
     expect((await postMcp(bad(99), null, PING, forwarded)).status).toBe(429);
     advance(MINUTE);
     expect((await postMcp(bad(100), null, PING, from(address))).status).not.toBe(200);
+  });
+
+  test("is not held off for a credential that is repeated: its answer is in memory", async () => {
+    const expired = await mintKey("windsurf");
+    await env.ARCHIVE_DB.prepare("UPDATE api_keys SET expires_at = ? WHERE id = ?")
+      .bind(new Date(Date.now() - SECOND).toISOString(), expired.id)
+      .run();
+    const address = "203.0.113.8";
+    for (const credential of [bad(2_000), expired.key, "no-key-at-all"]) {
+      for (let n = 0; n < 40; n++) {
+        expect((await postMcp(credential, null, PING, from(address))).status).toBe(401);
+      }
+    }
+    const fresh = await mintKey("windsurf");
+    const newcomer = await postMcp(fresh.key, null, initializeRequest(), from(address));
+    expect(newcomer.status).toBe(200);
+  });
+
+  test("that is held off does not keep an open stream from noticing a revocation", async () => {
+    const address = "203.0.113.9";
+    const [revoked, kept] = [await mintKey("windsurf"), await mintKey("windsurf")];
+    const asking = ({ key }: Key): Asking => ({
+      request: new Request(`${BASE}/mcp`, {
+        headers: { authorization: `Bearer ${key}`, ...from(address) },
+      }),
+      env,
+      config: requireConfig(env),
+      waitUntil: () => {},
+    });
+    const streams = [await admit(asking(revoked)), await admit(asking(kept))];
+    await admin("DELETE", `/keys/${revoked.id}`);
+    for (let n = 0; n < 60; n++) await postMcp(bad(3_000 + n), null, PING, from(address));
+    const newcomer = await mintKey("windsurf");
+    await expect(admit(asking(newcomer))).rejects.toMatchObject({ status: 429 });
+    advance(MINUTE / 2);
+    const still = [revoked, kept].map((key, n) => {
+      const stream = streams[n];
+      if (stream === undefined) throw new Error("no stream");
+      return stillAdmitted(asking(key), stream.principal);
+    });
+    expect(await Promise.all(still)).toEqual([false, true]);
   });
 
   test("of this machine is not held off: without the platform all callers have one address", async () => {

@@ -130,6 +130,38 @@ describe("a JWT", () => {
     expect(await issuer.check(token)).toEqual({ kind: "invalid", problem });
   });
 
+  test("is for this server in whatever case scheme and host are written, and else letter by letter", async () => {
+    for (const aud of ["HTTPS://Gate.Example.COM/mcp", ["x", "https://GATE.example.com/mcp"]]) {
+      expect((await issuer.check(await issuer.token({ aud }))).kind).toBe("accepted");
+    }
+    for (const aud of [
+      "https://gate.example.com/MCP",
+      "https://gate.example.com/mcp/",
+      "https://gate.example.com:443/mcp",
+      "https://u@gate.example.com/mcp",
+      "https://gate.example.com",
+      [],
+      [["https://gate.example.com/mcp"]],
+    ]) {
+      const result = await issuer.check(await issuer.token({ aud }));
+      expect(result).toEqual({ kind: "invalid", problem: "audience" });
+    }
+  });
+
+  test("that names no key is tried with each that fits, as in a rotation", async () => {
+    const second = await generateKeyPair("RS256", { extractable: true });
+    await issuer.publish(second, "k2");
+    await issuer.publish(next, "other-kind");
+    for (const { privateKey } of [rsa, second]) {
+      const token = await issuer.token({}, { kid: undefined }, privateKey);
+      expect((await issuer.check(token)).kind).toBe("accepted");
+      const expired = await issuer.token({ exp: NOW / 1000 - 31 }, { kid: undefined }, privateKey);
+      expect(await issuer.check(expired)).toEqual({ kind: "invalid", problem: "expired" });
+    }
+    const forged = await issuer.token({}, { kid: undefined }, stranger.privateKey);
+    expect(await issuer.check(forged)).toEqual({ kind: "invalid", problem: "signature" });
+  });
+
   test("is taken half a minute around its time, for clocks differ", async () => {
     const late = await issuer.token({ exp: NOW / 1000 - 29 });
     const early = await issuer.token({ nbf: NOW / 1000 + 29, iat: NOW / 1000 + 29 });
