@@ -133,8 +133,8 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
   app.use("/admin/*", fitDeployment);
   app.route("/admin", adminApp());
 
-  app.get(METADATA_PATH, metadata);
-  app.get(`${METADATA_PATH}/mcp`, metadata);
+  app.get(METADATA_PATH, (c) => metadata(c, ""));
+  app.get(`${METADATA_PATH}/mcp`, (c) => metadata(c, "/mcp"));
 
   app.notFound((c) =>
     refusalResponse(
@@ -157,8 +157,8 @@ export function createApp(door: Door = DOOR): Hono<AppEnv> {
   return app;
 }
 
-function metadata(c: Context<AppEnv>): Response | Promise<Response> {
-  return resourceMetadata(c.get("config"), c.req.raw) ?? c.notFound();
+function metadata(c: Context<AppEnv>, path: "" | "/mcp"): Response | Promise<Response> {
+  return resourceMetadata(c.get("config"), c.req.raw, path) ?? c.notFound();
 }
 
 function guarded(c: Context<AppEnv>, door: Door, config: Config): Response | null {

@@ -66,7 +66,7 @@ function checkOrigin(request: Request, config: Config): Response | null {
   return new Response(null, {
     status: 204,
     headers: {
-      "access-control-allow-methods": "GET, POST, DELETE",
+      "access-control-allow-methods": "GET, POST, PATCH, DELETE",
       "access-control-allow-headers": [CORS_REQUEST_HEADERS, ...mirroredArguments(request)].join(
         ", ",
       ),

@@ -18,12 +18,20 @@ export function canonicalResource(config: Config, request: Request): string {
   return `${baseOf(config, request)}/mcp`;
 }
 
-/** The metadata document, or null while no issuer is configured. */
-export function resourceMetadata(config: Config, request: Request): Response | null {
+/**
+ * The metadata document of a path of this server, or null while no issuer is
+ * configured. It names the resource that its own place was made from (RFC 9728,
+ * section 3.3): tokens for either are taken.
+ */
+export function resourceMetadata(
+  config: Config,
+  request: Request,
+  path: "" | "/mcp",
+): Response | null {
   if (config.tokenIssuers.length === 0) return null;
   return Response.json(
     {
-      resource: canonicalResource(config, request),
+      resource: `${baseOf(config, request)}${path}`,
       authorization_servers: config.tokenIssuers.map(({ issuer }) => issuer),
       scopes_supported: SCOPES,
       bearer_methods_supported: ["header"],

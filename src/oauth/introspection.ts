@@ -39,13 +39,13 @@ export function introspects(issuer: TokenIssuer): issuer is IntrospectingIssuer 
 }
 
 /**
- * Asks an issuer about a token. `aud` must be there and hold the audience: RFC
+ * Asks an issuer about a token. `aud` must be there and hold an audience: RFC
  * 7662 leaves it out if it likes, but a token that may be anybody's is not ours.
  */
 export async function introspect(
   token: string,
   issuer: IntrospectingIssuer,
-  audience: string,
+  audiences: readonly string[],
   send: Send,
   now: number,
 ): Promise<TokenResult> {
@@ -71,7 +71,7 @@ export async function introspect(
   if (token_type !== undefined && !/^(?:bearer|access_token)$/i.test(token_type)) {
     return { kind: "invalid", problem: "sender_constrained" };
   }
-  if (!isFor(aud, audience)) return { kind: "invalid", problem: "audience" };
+  if (!isFor(aud, audiences)) return { kind: "invalid", problem: "audience" };
   const seconds = now / 1000;
   if (exp !== undefined && exp + CLOCK_SKEW_SECONDS <= seconds) {
     return { kind: "invalid", problem: "expired" };

@@ -49,14 +49,14 @@ export function claimedIssuer(token: string): string | null {
 export async function verifyJwt(
   token: string,
   issuer: TokenIssuer,
-  audience: string,
+  audiences: readonly string[],
   keys: IssuerKeys,
   now: number,
 ): Promise<TokenResult> {
   const verified = await verifiedWith(token, issuer, keys, now);
   if ("kind" in verified) return verified;
   const { payload, protectedHeader } = verified;
-  if (!isFor(payload.aud, audience)) return invalid("audience");
+  if (!isFor(payload.aud, audiences)) return invalid("audience");
   if (!issuer.token_types.some((type) => type === typeOf(protectedHeader.typ))) {
     return invalid("type");
   }

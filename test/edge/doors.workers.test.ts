@@ -98,7 +98,8 @@ describe("with an issuer", () => {
       });
       expect(answer.status).toBe(200);
       expect(answer.body).toEqual({
-        resource: `${BASE}/mcp`,
+        // RFC 9728, section 3.3: what the document's own place was made from.
+        resource: `${BASE}${path}`,
         authorization_servers: [ISSUER],
         scopes_supported: ["mcp:read", "mcp:write", "mcp:plan", "mcp:audit"],
         bearer_methods_supported: ["header"],

@@ -103,9 +103,18 @@ describe("a JWT", () => {
     expect(issuer.asked).toEqual(["/.well-known/oauth-authorization-server/t", "/jwks"]);
   });
 
+  test.each([RESOURCE, new URL(RESOURCE).origin, `${new URL(RESOURCE).origin}/`])(
+    "meant for %s is for this server",
+    async (aud) => {
+      const token = await issuer.token({ aud: ["https://other.example.com", aud] });
+      expect(await issuer.check(token)).toMatchObject({ kind: "accepted" });
+    },
+  );
+
   test.each<[string, Changes, Changes, string]>([
     ["meant for another server", { aud: "https://other.example.com/mcp" }, {}, "audience"],
-    ["meant for the origin, not for /mcp", { aud: "https://gate.example.com" }, {}, "audience"],
+    ["meant for another path", { aud: "https://gate.example.com/mcp/other" }, {}, "audience"],
+    ["meant for another port", { aud: "https://gate.example.com:8443" }, {}, "audience"],
     ["meant for nobody", { aud: undefined }, {}, "audience"],
     ["that has expired", { exp: NOW / 1000 - 31 }, {}, "expired"],
     ["without an end", { exp: undefined }, {}, "malformed"],
@@ -139,7 +148,7 @@ describe("a JWT", () => {
       "https://gate.example.com/mcp/",
       "https://gate.example.com:443/mcp",
       "https://u@gate.example.com/mcp",
-      "https://gate.example.com",
+      "https://gate.example.com//",
       [],
       [["https://gate.example.com/mcp"]],
     ]) {
