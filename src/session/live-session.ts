@@ -30,7 +30,7 @@ import {
   SEGMENT_INTERVAL_MS,
 } from "./flush.ts";
 import { ambientCloseMs, mintedAtMs } from "./ids.ts";
-import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { type Entry, Ledger, type OpenIntent, type Receipt, recordTimestamp } from "./ledger.ts";
 import { type Limited, SessionLimits } from "./limits.ts";
 import { lostAnswer } from "./lost-answer.ts";
 import { Schedule } from "./schedule.ts";
@@ -63,7 +63,7 @@ export class LiveSession {
   /** Characters of record text that no segment holds yet. */
   #unsegmented: number;
   /** Intents of an earlier life of the object, to be settled before anything else. */
-  #lost: { seq: number; note: IntentNote }[];
+  #lost: { seq: number; note: OpenIntent }[];
   #settling: Promise<void> | null = null;
   #inFlight = 0;
   #closing = false;
@@ -158,9 +158,11 @@ export class LiveSession {
       : this.#lastSeen + this.#config.sessionTtlMs;
   }
 
+  /** Whether a session is a principal's. The ambient one is, in whichever role it comes. */
   owns(principal: Principal): boolean {
-    const { principal: owner, tenant, role } = this.#state;
-    return owner === principal.id && tenant === principal.tenant && role === principal.role;
+    const { principal: owner, tenant, role, era } = this.#state;
+    const isOfRole = era === "ambient" || role === principal.role;
+    return owner === principal.id && tenant === principal.tenant && isOfRole;
   }
 
   status(): SessionStatus {
@@ -197,17 +199,21 @@ export class LiveSession {
     }
   }
 
-  /** The kill switch that stops something of this session; without a tool or an upstream, the session as a whole. */
-  stoppedBy(what: { tool: string | null; upstream: string | null }): KillSwitch | null {
-    const { tenant, role, session_id } = this.#state;
+  /** The kill switch that stops something of a role; without a tool or an upstream, the session as a whole. */
+  #stoppedBy(
+    role: string,
+    what: { tool: string | null; upstream: string | null },
+  ): KillSwitch | null {
+    const { tenant, session_id } = this.#state;
     return stoppedBy(this.#switches, { tenant, role, session_id, ...what });
   }
 
   /** Refuses a new stream while the session is stopped, with a record; null while it is not. */
   refuseStream(requestId: string): KillSwitch | null {
-    const stopping = this.stoppedBy({ tool: null, upstream: null });
+    const { role } = this.#state;
+    const stopping = this.#stoppedBy(role, { tool: null, upstream: null });
     if (stopping === null) return null;
-    this.append({
+    this.append(role, {
       event: "stream_open",
       result: "error",
       error_code: "KILL_SWITCH",
@@ -224,18 +230,19 @@ export class LiveSession {
 
   /** Binds a session of the 2026 era that has just been opened, with its second record. */
   begin(bind: Bind, entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.appendWith(entry, () => this.#bind(bind)));
+    const { role } = this.#state;
+    return this.#scheduled(() => this.#ledger.appendWith(role, entry, () => this.#bind(bind)));
   }
 
   /** Appends a record from outside a call: an admin change, a refused use of another's session. */
-  append(entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.append(entry));
+  append(role: string, entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.append(role, entry));
   }
 
   /** The pending record of an admin change; its result names it. */
-  intent(entry: Omit<Entry, "result">): Receipt {
+  intent(role: string, entry: Omit<Entry, "result">): Receipt {
     return this.#scheduled(() =>
-      this.#ledger.intent(entry, {
+      this.#ledger.intent(role, entry, {
         event: entry.event,
         result_event: entry.event,
         tool: entry.tool ?? null,
@@ -247,8 +254,8 @@ export class LiveSession {
     );
   }
 
-  result(intentSeq: number, entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.result(intentSeq, entry));
+  result(role: string, intentSeq: number, entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.result(role, intentSeq, entry));
   }
 
   /**
@@ -263,7 +270,7 @@ export class LiveSession {
     await this.#settling;
   }
 
-  #openToolIntents(): { seq: number; note: IntentNote }[] {
+  #openToolIntents(): { seq: number; note: OpenIntent }[] {
     return this.#store
       .openIntents()
       .map(({ seq, json }) => ({ seq, note: parseIntentNote(json) }))
@@ -306,6 +313,7 @@ export class LiveSession {
       if (this.ended) return;
       this.#abandonOpenIntents();
       this.#ledger.appendWith(
+        this.#state.role,
         { event: "session_close", result: "ok", request_id: requestId, notes: reason },
         () => this.#save({ ...this.#state, ended_at: new Date().toISOString() }),
       );
@@ -323,7 +331,7 @@ export class LiveSession {
   #abandonOpenIntents(): void {
     for (const { seq, json } of this.#store.openIntents()) {
       const note = parseIntentNote(json);
-      this.#ledger.result(seq, {
+      this.#ledger.result(note.role ?? this.#state.role, seq, {
         event: note.result_event,
         tool: note.tool,
         workspace_root: note.workspace_root,
@@ -407,33 +415,34 @@ export class LiveSession {
     );
   }
 
-  /** What a call runs in; `stateless` in the 2026 era. */
-  runtime(stateless: Stateless | null = null): CallRuntime {
+  /** What a caller's call runs in; `stateless` in the 2026 era. */
+  runtime({ role }: Principal, stateless: Stateless | null = null): CallRuntime {
     return {
       stateless,
+      role,
       env: this.#env,
-      ledger: this.#scheduledLedger,
+      ledger: this.#ledgerOf(role),
       state: () => this.#state,
       bind: (to) => this.#bind(to),
       remember: (change) => this.remember(change),
       streams: this.streams,
       client: this.client,
       upstreams: this.upstreams,
-      stoppedBy: (what) => this.stoppedBy(what),
+      stoppedBy: (what) => this.#stoppedBy(role, what),
       renewSwitches: () => this.#renewSwitches(),
       context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
     };
   }
 
-  /** The ledger as calls see it: each append also sees to its flush. */
-  get #scheduledLedger(): CallLedger {
+  /** The ledger as a role's calls see it: each append also sees to its flush. */
+  #ledgerOf(role: string): CallLedger {
     const scheduled = <T>(work: () => T): T => this.#scheduled(work);
     const ledger = this.#ledger;
     return {
-      append: (entry) => scheduled(() => ledger.append(entry)),
-      appendWith: (entry, change) => scheduled(() => ledger.appendWith(entry, change)),
-      intent: (entry, note) => scheduled(() => ledger.intent(entry, note)),
-      result: (seq, entry) => scheduled(() => ledger.result(seq, entry)),
+      append: (entry) => scheduled(() => ledger.append(role, entry)),
+      appendWith: (entry, change) => scheduled(() => ledger.appendWith(role, entry, change)),
+      intent: (entry, note) => scheduled(() => ledger.intent(role, entry, note)),
+      result: (seq, entry) => scheduled(() => ledger.result(role, seq, entry)),
     };
   }
 
@@ -460,7 +469,7 @@ export class LiveSession {
 
   /** Appends the first record and sets the due times of a new session; the alarm is the caller's to arm. */
   open(entry: Entry): void {
-    this.#ledger.append(entry);
+    this.#ledger.append(this.#state.role, entry);
     const now = Date.now();
     this.#schedule.put("idle", this.expiresAt());
     this.#schedule.put("archive", now + Math.min(FIRST_FLUSH_MS, this.#config.flushIntervalMs));
