@@ -35,7 +35,7 @@ import { type Limited, SessionLimits } from "./limits.ts";
 import { lostAnswer } from "./lost-answer.ts";
 import { Schedule } from "./schedule.ts";
 import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
-import type { SessionState, SessionStatus } from "./state.ts";
+import type { Call, SessionState, SessionStatus } from "./state.ts";
 import { type SessionStore, SINKS } from "./store.ts";
 import type { ListName } from "./stream-request.ts";
 import { type StreamRequest, Streams } from "./streams.ts";
@@ -50,6 +50,9 @@ const FIRST_FLUSH_MS = 500;
 const CLOSE_RETRY_MS = 60_000;
 /** How far the persisted end of life may lag behind the one in memory: saves a write a call. */
 const TOUCH_FRACTION = 20;
+
+/** Who makes a call: several clients may share a session, each with a token of its own. */
+type Caller = Pick<Call, "principal" | "accessToken">;
 
 export class LiveSession {
   readonly #env: Env;
@@ -416,10 +419,12 @@ export class LiveSession {
   }
 
   /** What a caller's call runs in; `stateless` in the 2026 era. */
-  runtime({ role }: Principal, stateless: Stateless | null = null): CallRuntime {
+  runtime(call: Caller, stateless: Stateless | null = null): CallRuntime {
+    const { role } = call.principal;
     return {
       stateless,
       role,
+      accessToken: call.accessToken ?? null,
       env: this.#env,
       ledger: this.#ledgerOf(role),
       state: () => this.#state,

@@ -89,7 +89,7 @@ export class SessionObject extends DurableObject<Env> {
     if (limited !== null) return limited;
     session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, (onStream) =>
-      dispatch(session.runtime(call.principal), call, onStream),
+      dispatch(session.runtime(call), call, onStream),
     );
   }
 
@@ -103,9 +103,10 @@ export class SessionObject extends DurableObject<Env> {
     session.noteSwitches(call.switches);
     const limited = session.admitRequests(call.principal, 1);
     if (limited !== null) return limited;
-    session.upstreams.calledWith(call.accessToken ?? null);
+    // The ambient session does nothing between calls.
+    if (call.ambient === null) session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, async (onStream) => {
-      const runtime = session.runtime(call.principal, this.#stateless(call));
+      const runtime = session.runtime(call, this.#stateless(call));
       return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
     });
   }

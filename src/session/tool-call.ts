@@ -37,6 +37,8 @@ export type CallRuntime = {
   readonly env: Env;
   /** The caller's: a session of its own is of one role, an ambient one of all that its principal has. */
   readonly role: string;
+  /** What the call came with, for upstreams that are asked in its caller's name: no other call may use it. */
+  readonly accessToken: string | null;
   readonly ledger: CallLedger;
   readonly state: () => SessionState;
   readonly bind: (to: Bind) => void;

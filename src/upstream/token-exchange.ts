@@ -12,14 +12,14 @@ import type { WireTarget } from "./types.ts";
 
 /**
  * For whom an upstream is asked: for itself, when the gateway looks what there
- * is, or for a caller, whose access token is at hand while its call is.
+ * is, or for a caller, by the access token that its request came with.
  */
 export type OnBehalfOf =
   | { readonly kind: "gateway" }
   | {
       readonly kind: "caller";
       readonly principal: string;
-      /** The caller's newest access token; null for one that came with something else. */
+      /** That token, asked before each use; null for a caller that came with something else. */
       readonly token: () => string | null;
     };
 

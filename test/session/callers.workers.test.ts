@@ -3,15 +3,18 @@ import * as z from "zod";
 import { sha256Hex } from "../../src/audit/hash-node.ts";
 import type { KillScope } from "../../src/policy/kill-switch.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
-import { admin, recordsOf, verified } from "../support/gateway.ts";
+import { admin, initializeRequest, recordsOf, verified } from "../support/gateway.ts";
 import {
   call,
+  EXCHANGE,
   type From,
   type Internet,
   internet,
+  post,
   post2026,
   principalOfSub,
   REGISTRATION,
+  type Replied,
   replied,
 } from "../support/internet.ts";
 import { captureLogs, crash, flush, gate, session, useStoppedClock } from "../support/objects.ts";
@@ -24,8 +27,11 @@ const standing: string[] = [];
 
 beforeAll(async () => {
   net = await internet();
-  const registered = await admin("POST", "/upstreams?approve=all", { body: REGISTRATION });
-  expect([registered.status, registered.body]).toMatchObject([201, { approved: true }]);
+  const who = { ...REGISTRATION, name: "who", auth: EXCHANGE };
+  for (const body of [REGISTRATION, who]) {
+    const registered = await admin("POST", "/upstreams?approve=all", { body });
+    expect([registered.status, registered.body]).toMatchObject([201, { approved: true }]);
+  }
 });
 
 afterEach(async () => {
@@ -125,5 +131,90 @@ describe("a principal of two roles in one day", () => {
       { seq: 5, event: "tool_result", role: "windsurf", error_code: "OUTCOME_UNKNOWN" },
       { seq: 6, event: "tool_call", role: "antigravity" },
     ]);
+  });
+});
+
+describe("two clients of one user at the same time", () => {
+  const NARROW = "mcp:write";
+  const WIDE = "mcp:read mcp:write";
+
+  const subjectIn = (name: string, where: string): string =>
+    `${name}-${where.replaceAll(" ", "-")}`;
+
+  /** Has the first request that comes to the upstream held up, and then refused for the moment. */
+  function holdUpFirst() {
+    const reached = gate();
+    const free = gate();
+    net.before = async () => {
+      net.before = null;
+      reached.open();
+      await free.opened();
+      return new Response(null, { status: 503 });
+    };
+    return { reached: reached.opened, free: free.open };
+  }
+
+  const places: [string, (first: From) => Promise<(from: From) => Promise<Replied>>][] = [
+    ["their ambient session", async () => (from) => call(from, "who_echo")],
+    [
+      "a session of the 2025 era",
+      async (first) => {
+        const opened = await post(first, initializeRequest());
+        await opened.body?.cancel();
+        const id = opened.headers.get("mcp-session-id") ?? "";
+        let requests = 0;
+        return async (from) => {
+          requests += 1;
+          const params = { name: "who_echo", arguments: {} };
+          const message = { id: requests, method: "tools/call", params };
+          return replied(await post(from, message, { "mcp-session-id": id }));
+        };
+      },
+    ],
+  ];
+
+  test.each(places)(
+    "are told apart on %s: each token is used for its own calls",
+    async (where, place) => {
+      const sub = subjectIn("fay", where);
+      const narrow = { token: await net.sign({ sub, scope: NARROW }) };
+      const wide = { token: await net.sign({ sub, scope: WIDE }) };
+      const ask = await place(wide);
+      const { reached, free } = holdUpFirst();
+      const held = ask(narrow);
+      await Promise.race([reached(), held]);
+      expect((await ask(wide)).code).toBeNull();
+      free();
+      expect((await held).code).toBeNull();
+      const names = [NARROW, WIDE, NARROW].map(
+        (scope) => `Bearer ${sub}/${scope.replaceAll(" ", "+")}`,
+      );
+      expect(net.seen.map(({ authorization }) => authorization)).toEqual(names);
+    },
+  );
+
+  test.each(places)("one without a token takes nobody's away on %s", async (where, place) => {
+    const sub = subjectIn("gwen", where);
+    const fingerprint = sha256Hex(sub);
+    const bound = await admin("POST", "/client-certificates", {
+      body: {
+        name: "a client",
+        fingerprint_sha256: fingerprint,
+        role: "windsurf",
+        principal: principalOfSub(sub),
+      },
+    });
+    expect(bound.status).toBe(201);
+    const bearer = { token: await net.sign({ sub, scope: WIDE }) };
+    const ask = await place(bearer);
+    const { reached, free } = holdUpFirst();
+    const held = ask(bearer);
+    await Promise.race([reached(), held]);
+    expect((await ask({ fingerprint })).code).toBe("UPSTREAM_UNAUTHORIZED");
+    free();
+    expect((await held).code).toBeNull();
+    expect(net.seen.map(({ authorization }) => authorization)).toEqual(
+      Array(2).fill(`Bearer ${sub}/mcp:read+mcp:write`),
+    );
   });
 });
