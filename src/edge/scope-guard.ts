@@ -6,6 +6,7 @@
 import type { JsonValue } from "../mcp/ijson.ts";
 import { classifyMessage, type RpcRequest } from "../mcp/jsonrpc.ts";
 import { SCOPES, type Scope, scopeOfBuiltIn, scopeOfUpstreamTool } from "../policy/scopes.ts";
+import { openTaskId } from "../session/task-id.ts";
 import { findTool } from "../tools/index.ts";
 import { directoryOf } from "../upstream/directory.ts";
 import type { McpRequest } from "./mcp-answer.ts";
@@ -23,11 +24,10 @@ const LIFECYCLE = new Set([
   "logging/setLevel",
 ]);
 
+type Asking = Pick<McpRequest, "env" | "config" | "principal">;
+
 /** Refuses what the caller's scopes do not cover: 403, with the scopes to ask for. */
-export async function requireScopes(
-  call: Pick<McpRequest, "env" | "principal">,
-  payload: JsonValue,
-): Promise<void> {
+export async function requireScopes(call: Asking, payload: JsonValue): Promise<void> {
   const { scopes } = call.principal;
   if (scopes === undefined) return;
   for (const message of Array.isArray(payload) ? payload : [payload]) {
@@ -55,15 +55,28 @@ export function requireScope(scopes: readonly Scope[] | undefined, needed: Scope
   );
 }
 
-async function neededBy(
-  { env, principal }: Pick<McpRequest, "env" | "principal">,
-  { method, params }: RpcRequest,
-): Promise<Scope | null> {
+async function neededBy(call: Asking, { method, params }: RpcRequest): Promise<Scope | null> {
   if (LIFECYCLE.has(method)) return null;
+  if (method === "tasks/update" || method === "tasks/cancel") return neededForTask(call, params);
   if (method !== "tools/call" || typeof params?.name !== "string") return "mcp:read";
   const { name } = params;
   if (name === "begin_session") return null;
   if (findTool(name) !== null) return scopeOfBuiltIn(name);
+  return neededForUpstreamTool(call, name);
+}
+
+async function neededForUpstreamTool({ env, principal }: Asking, name: string): Promise<Scope> {
   const found = (await directoryOf(env)).tool(principal, name);
   return scopeOfUpstreamTool(found?.definition.reads === true);
+}
+
+/** To go on with a task, or to end it, is to use the tool that it came of; to look at it is reading. */
+async function neededForTask(call: Asking, params: RpcRequest["params"]): Promise<Scope> {
+  const { config, principal } = call;
+  const owner = { tenant: principal.tenant, principal: principal.id };
+  const { taskId } = params ?? {};
+  const task = typeof taskId === "string" ? openTaskId(config.secretsKey, owner, taskId) : null;
+  // No task of the caller's: the session says so.
+  if (task === null) return "mcp:read";
+  return task.tool === null ? scopeOfUpstreamTool(false) : neededForUpstreamTool(call, task.tool);
 }

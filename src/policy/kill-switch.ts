@@ -60,16 +60,15 @@ function covers(scope: KillScope, subject: KillSubject): boolean {
   return PARTS.every((part) => scope[part] === undefined || scope[part] === subject[part]);
 }
 
-/** The switches that may concern a principal's calls: what a session needs to know of a set. */
-export function concerning(
-  set: SwitchSet,
-  principal: { readonly tenant: string; readonly role: string },
-): SwitchSet {
+/**
+ * The switches that may concern a principal's calls: what a session needs to
+ * know of a set. Those of every role, for a principal may have several, and a
+ * session takes a set of each version once, whichever role it comes with.
+ */
+export function concerning(set: SwitchSet, principal: { readonly tenant: string }): SwitchSet {
   if (set.switches.length === 0) return set;
   const switches = set.switches.filter(
-    ({ scope }) =>
-      (scope.tenant === undefined || scope.tenant === principal.tenant) &&
-      (scope.role === undefined || scope.role === principal.role),
+    ({ scope }) => scope.tenant === undefined || scope.tenant === principal.tenant,
   );
   return { version: set.version, switches };
 }

@@ -263,8 +263,8 @@ async function changeSubscription(
     { ...base, result_event: event, workspace_root, plan_hash, upstream },
   );
   const outcome = isNew
-    ? await runtime.upstreams.subscribe(entry, uri)
-    : await runtime.upstreams.unsubscribe(entry, uri);
+    ? await runtime.upstreams.subscribe(entry, uri, runtime.accessToken)
+    : await runtime.upstreams.unsubscribe(entry, uri, runtime.accessToken);
   const code =
     outcome.kind === "result"
       ? null

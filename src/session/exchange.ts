@@ -30,24 +30,29 @@ export class Exchange {
   #outcome: WireOutcome | null = null;
   #changed: (() => void) | null = null;
   #asked = 0;
+  /** Of whoever made the client's request that is under way, or the last one that was. */
+  #accessToken: string | null;
   /** Who hears of progress now; the client's request that is under way. */
   #notify: ((notification: RpcNotification) => void) | null = null;
 
   /**
-   * Begins the request. `ask` answers a question at once, or returns null for
+   * Begins the request, in the name that the token stands for. `ask` answers a question at once, or returns null for
    * one that has to wait for the client's next request.
    */
   constructor(
     links: UpstreamLinks,
     entry: UpstreamEntry,
     request: UpstreamRequest,
+    accessToken: string | null,
     ask: (question: Question, signal: AbortSignal) => Promise<ClientAnswer> | null,
   ) {
     this.entry = entry;
+    this.#accessToken = accessToken;
     void links
       .exchange(entry, request, {
         timeoutMs: entry.config.timeout_ms,
         signal: this.#aborter.signal,
+        token: () => this.#accessToken,
         onNotification: (notification) => {
           if (isOf(request, notification)) this.#notify?.(notification);
         },
@@ -90,8 +95,12 @@ export class Exchange {
     }
   }
 
-  /** Hands the upstream the client's answers. What is not among them stays open, and is asked again. */
-  answer(answers: Readonly<Record<string, JsonObject>>): void {
+  /**
+   * Hands the upstream the client's answers, in the name of whoever brings them.
+   * What is not among them stays open, and is asked again.
+   */
+  answer(answers: Readonly<Record<string, JsonObject>>, accessToken: string | null): void {
+    this.#accessToken = accessToken;
     for (const [key, { answer }] of this.#open) {
       const result = Object.hasOwn(answers, key) ? answers[key] : undefined;
       if (result === undefined) continue;

@@ -16,7 +16,7 @@ import type { SessionStore } from "./store.ts";
 
 const SALT_BYTES = 16;
 
-/** What a caller says of an event; the ledger adds who, where in the chain, and the hashes. */
+/** What a caller says of an event; the ledger adds whose, where in the chain, and the hashes. */
 export type Entry = {
   readonly event: string;
   readonly tool?: string | null;
@@ -47,6 +47,12 @@ export type IntentNote = {
   readonly request_id: string;
   /** The upstream that is called; nobody else can say how such a call ended. */
   readonly upstream: string | null;
+};
+
+/** The same as it is stored: with the role of the caller, in which the result is recorded too. */
+export type OpenIntent = IntentNote & {
+  /** Null where it was stored without one: it is the session's. */
+  readonly role: string | null;
 };
 
 export class Ledger {
@@ -82,8 +88,12 @@ export class Ledger {
     return this.#lastSize;
   }
 
-  /** Appends one record; it is durable before any answer or call leaves the object. */
-  append(entry: Entry, intentSeq: number | null = null): Receipt {
+  /**
+   * Appends one record; it is durable before any answer or call leaves the object.
+   *
+   * @param role the caller's, which is the session's own except on an ambient session
+   */
+  append(role: string, entry: Entry, intentSeq: number | null = null): Receipt {
     const state = this.#state();
     const args = entry.args ?? null;
     const stored =
@@ -97,7 +107,7 @@ export class Ledger {
       this.#head,
       {
         principal: state.principal,
-        role: state.role,
+        role,
         event: entry.event,
         tool: entry.tool ?? null,
         workspace_root:
@@ -130,28 +140,29 @@ export class Ledger {
   }
 
   /** Appends a pending record and remembers it as open, in one transaction. */
-  intent(entry: Omit<Entry, "result">, note: IntentNote): Receipt {
+  intent(role: string, entry: Omit<Entry, "result">, note: IntentNote): Receipt {
+    const open: OpenIntent = { ...note, role };
     return this.#both(() => {
-      const receipt = this.append({ ...entry, result: "pending" });
-      this.#store.openIntent(receipt.seq, JSON.stringify(note));
+      const receipt = this.append(role, { ...entry, result: "pending" });
+      this.#store.openIntent(receipt.seq, JSON.stringify(open));
       return receipt;
     });
   }
 
   /** Appends the one result of an intent and closes it, in one transaction. */
-  result(intentSeq: number, entry: Entry): Receipt {
+  result(role: string, intentSeq: number, entry: Entry): Receipt {
     return this.#both(() => {
       if (!this.#store.isOpen(intentSeq)) throw new Error(`the intent ${intentSeq} is closed`);
-      const receipt = this.append(entry, intentSeq);
+      const receipt = this.append(role, entry, intentSeq);
       this.#store.closeIntent(intentSeq);
       return receipt;
     });
   }
 
   /** Appends a record together with a change of the session's state, which comes last. */
-  appendWith(entry: Entry, change: () => void): Receipt {
+  appendWith(role: string, entry: Entry, change: () => void): Receipt {
     return this.#both(() => {
-      const receipt = this.append(entry);
+      const receipt = this.append(role, entry);
       change();
       return receipt;
     });

@@ -7,49 +7,33 @@ import { deriveSealKey, unwrapSessionKey } from "../audit/seal.ts";
 import type { Config } from "../config.ts";
 import type { Principal } from "../edge/principal.ts";
 import { workspaceStub } from "../objects.ts";
-import { freshSwitches } from "../ops/kill-switches.ts";
 import { logEvent } from "../ops/log.ts";
 import { allow, type Decision, refuse } from "../policy/errors.ts";
-import {
-  concerning,
-  type KillSwitch,
-  newerOf,
-  type SwitchSet,
-  sameSwitches,
-  stoppedBy,
-} from "../policy/kill-switch.ts";
+import type { KillSwitch, SwitchSet } from "../policy/kill-switch.ts";
 import type { ToolContext } from "../tools/tool.ts";
+import { Backlog } from "./backlog.ts";
 import { ClientSide } from "./client-side.ts";
 import { type AuditSource, mayAudit, openSource } from "./evidence.ts";
-import {
-  type FlushContext,
-  flushArchive,
-  flushLog,
-  flushSegments,
-  SEGMENT_BYTES,
-  SEGMENT_INTERVAL_MS,
-} from "./flush.ts";
 import { ambientCloseMs, mintedAtMs } from "./ids.ts";
-import { type Entry, type IntentNote, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
+import { type Entry, Ledger, type Receipt, recordTimestamp } from "./ledger.ts";
 import { type Limited, SessionLimits } from "./limits.ts";
-import { lostAnswer } from "./lost-answer.ts";
+import { LostCalls } from "./lost-calls.ts";
 import { Schedule } from "./schedule.ts";
-import { isLost, parseIntentNote, settleIntent } from "./settle.ts";
-import type { SessionState, SessionStatus } from "./state.ts";
-import { type SessionStore, SINKS } from "./store.ts";
+import { StandingSwitches } from "./standing-switches.ts";
+import type { Call, SessionState, SessionStatus } from "./state.ts";
+import type { SessionStore } from "./store.ts";
 import type { ListName } from "./stream-request.ts";
-import { type StreamRequest, Streams } from "./streams.ts";
+import { Streams } from "./streams.ts";
 import type { Bind, CallLedger, CallRuntime, ClientNote, Stateless } from "./tool-call.ts";
 import { UpstreamSide } from "./upstream-side.ts";
 
-/** Unflushed records past which a session takes no more calls. */
-const MAX_UNFLUSHED = 100_000;
-/** The first flush comes soon, so that a new session is in the index at once. */
-const FIRST_FLUSH_MS = 500;
 /** How long a session that cannot be closed waits before it is tried again. */
 const CLOSE_RETRY_MS = 60_000;
 /** How far the persisted end of life may lag behind the one in memory: saves a write a call. */
 const TOUCH_FRACTION = 20;
+
+/** Who makes a call: several clients may share a session, each with a token of its own. */
+type Caller = Pick<Call, "principal" | "accessToken">;
 
 export class LiveSession {
   readonly #env: Env;
@@ -57,23 +41,15 @@ export class LiveSession {
   readonly #store: SessionStore;
   readonly #schedule: Schedule;
   readonly #ledger: Ledger;
-  readonly #sealKey: Uint8Array;
   #state: SessionState;
   #lastSeen: number;
-  /** Characters of record text that no segment holds yet. */
-  #unsegmented: number;
-  /** Intents of an earlier life of the object, to be settled before anything else. */
-  #lost: { seq: number; note: IntentNote }[];
-  #settling: Promise<void> | null = null;
+  readonly #backlog: Backlog;
+  readonly #lost: LostCalls;
+  readonly #switches: StandingSwitches;
   #inFlight = 0;
   #closing = false;
-  /** The newest that this life has heard of; what it stops is kept in the state. */
-  #switches: SwitchSet;
   readonly #limits: SessionLimits;
   readonly #idleWaiters: (() => void)[] = [];
-  /** Responses of an earlier life that its calls never finished, and the last record of each call that is settled. */
-  #lostStreams: { stream: number; request: StreamRequest }[];
-  readonly #lostReceipts = new Map<string, Receipt>();
   readonly streams: Streams;
   readonly client: ClientSide;
   readonly upstreams: UpstreamSide;
@@ -91,30 +67,46 @@ export class LiveSession {
     this.#config = config;
     this.#store = store;
     this.#state = state;
-    this.#switches = state.switches;
+    const current = () => this.#state;
     const key = unwrapSessionKey(config.secretsKey, state.wrapped_key, state.session_id);
-    this.#sealKey = deriveSealKey(key);
     this.#schedule = new Schedule(store, storage);
     this.#ledger = new Ledger({
       store,
       storage,
-      state: () => this.#state,
+      state: current,
       sessionKey: key,
       auditArgs: config.auditArgs,
     });
+    this.#backlog = new Backlog({
+      env,
+      config,
+      store,
+      schedule: this.#schedule,
+      ledger: this.#ledger,
+      sealKey: deriveSealKey(key),
+      status: () => this.status(),
+    });
+    this.#switches = new StandingSwitches(env, current, (switches) =>
+      this.#save({ ...this.#state, switches }),
+    );
     this.#limits = new SessionLimits(config.sessionRate);
     this.streams = new Streams(ctx);
-    this.#lostStreams = this.streams.unfinished();
+    this.#lost = new LostCalls({
+      env,
+      store,
+      ledger: this.#ledger,
+      streams: this.streams,
+      state: current,
+      onAppend: () => this.#backlog.appended(),
+    });
     this.client = new ClientSide(this.streams);
     this.upstreams = new UpstreamSide({
       env,
       config,
       sql: storage.sql,
       client: this.client,
-      state: () => this.#state,
+      state: current,
     });
-    this.#lost = this.#openToolIntents();
-    this.#unsegmented = store.textAfter(store.sink("segments").cursor);
     const last = store.lastRecord();
     const recorded =
       last === null ? Date.parse(state.created_at) : Date.parse(recordTimestamp(last.line));
@@ -139,7 +131,7 @@ export class LiveSession {
 
   /** Whether more records wait for the sinks than a session may hold back. */
   get overloaded(): boolean {
-    return this.#ledger.head.seq - this.#store.sink("archive").cursor > MAX_UNFLUSHED;
+    return this.#backlog.isFull;
   }
 
   /** Lets so many requests of the owner's in, or says when to come back. */
@@ -158,9 +150,11 @@ export class LiveSession {
       : this.#lastSeen + this.#config.sessionTtlMs;
   }
 
+  /** Whether a session is a principal's. The ambient one is, in whichever role it comes. */
   owns(principal: Principal): boolean {
-    const { principal: owner, tenant, role } = this.#state;
-    return owner === principal.id && tenant === principal.tenant && role === principal.role;
+    const { principal: owner, tenant, role, era } = this.#state;
+    const isOfRole = era === "ambient" || role === principal.role;
+    return owner === principal.id && tenant === principal.tenant && isOfRole;
   }
 
   status(): SessionStatus {
@@ -187,27 +181,16 @@ export class LiveSession {
     }
   }
 
-  /** Takes over newer kill switches; stored only when they stop something else than before. */
   noteSwitches(given: SwitchSet): void {
-    const newest = newerOf(this.#switches, given);
-    if (newest === this.#switches) return;
-    this.#switches = newest;
-    if (!this.ended && !sameSwitches(newest, this.#state.switches)) {
-      this.#save({ ...this.#state, switches: newest });
-    }
-  }
-
-  /** The kill switch that stops something of this session; without a tool or an upstream, the session as a whole. */
-  stoppedBy(what: { tool: string | null; upstream: string | null }): KillSwitch | null {
-    const { tenant, role, session_id } = this.#state;
-    return stoppedBy(this.#switches, { tenant, role, session_id, ...what });
+    this.#switches.note(given);
   }
 
   /** Refuses a new stream while the session is stopped, with a record; null while it is not. */
   refuseStream(requestId: string): KillSwitch | null {
-    const stopping = this.stoppedBy({ tool: null, upstream: null });
+    const { role } = this.#state;
+    const stopping = this.#switches.stopping(role, { tool: null, upstream: null });
     if (stopping === null) return null;
-    this.append({
+    this.append(role, {
       event: "stream_open",
       result: "error",
       error_code: "KILL_SWITCH",
@@ -217,25 +200,21 @@ export class LiveSession {
     return stopping;
   }
 
-  /** Asks for the switches that stand now: a call that has been under way for long may not have heard of one. */
-  async #renewSwitches(): Promise<void> {
-    this.noteSwitches(concerning(await freshSwitches(this.#env), this.#state));
-  }
-
   /** Binds a session of the 2026 era that has just been opened, with its second record. */
   begin(bind: Bind, entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.appendWith(entry, () => this.#bind(bind)));
+    const { role } = this.#state;
+    return this.#scheduled(() => this.#ledger.appendWith(role, entry, () => this.#bind(bind)));
   }
 
   /** Appends a record from outside a call: an admin change, a refused use of another's session. */
-  append(entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.append(entry));
+  append(role: string, entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.append(role, entry));
   }
 
   /** The pending record of an admin change; its result names it. */
-  intent(entry: Omit<Entry, "result">): Receipt {
+  intent(role: string, entry: Omit<Entry, "result">): Receipt {
     return this.#scheduled(() =>
-      this.#ledger.intent(entry, {
+      this.#ledger.intent(role, entry, {
         event: entry.event,
         result_event: entry.event,
         tool: entry.tool ?? null,
@@ -247,44 +226,13 @@ export class LiveSession {
     );
   }
 
-  result(intentSeq: number, entry: Entry): Receipt {
-    return this.#scheduled(() => this.#ledger.result(intentSeq, entry));
+  result(role: string, intentSeq: number, entry: Entry): Receipt {
+    return this.#scheduled(() => this.#ledger.result(role, intentSeq, entry));
   }
 
-  /**
-   * Closes the intents that an earlier life left open, and answers their clients.
-   * Concurrent callers wait for the same round.
-   */
-  async settle(): Promise<void> {
-    if (this.#lost.length === 0 && this.#lostStreams.length === 0) return;
-    this.#settling ??= this.#settleLost().finally(() => {
-      this.#settling = null;
-    });
-    await this.#settling;
-  }
-
-  #openToolIntents(): { seq: number; note: IntentNote }[] {
-    return this.#store
-      .openIntents()
-      .map(({ seq, json }) => ({ seq, note: parseIntentNote(json) }))
-      .filter(({ note }) => isLost(note));
-  }
-
-  async #settleLost(): Promise<void> {
-    while (this.#lost.length > 0) {
-      const intent = this.#lost[0];
-      if (intent === undefined) return;
-      const { seq, note } = intent;
-      const receipt = await settleIntent(this.#env, this.#ledger, this.#state, seq, note);
-      this.#lostReceipts.set(note.request_id, receipt);
-      this.#lost.shift();
-      this.#afterAppend();
-    }
-    for (const { stream, request } of this.#lostStreams.splice(0)) {
-      const receipt = this.#lostReceipts.get(request.request_id) ?? null;
-      this.streams.append(stream, lostAnswer(request, receipt), true);
-    }
-    this.#lostReceipts.clear();
+  /** Settles what an earlier life of the object left open. */
+  settle(): Promise<void> {
+    return this.#lost.settle();
   }
 
   /**
@@ -301,11 +249,11 @@ export class LiveSession {
         await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
       }
       // Nothing is under way any more: what is open now has lost its answer in this life.
-      this.#lost = this.#openToolIntents();
-      await this.settle();
+      await this.#lost.settleAll();
       if (this.ended) return;
-      this.#abandonOpenIntents();
+      this.#lost.abandonRest();
       this.#ledger.appendWith(
+        this.#state.role,
         { event: "session_close", result: "ok", request_id: requestId, notes: reason },
         () => this.#save({ ...this.#state, ended_at: new Date().toISOString() }),
       );
@@ -315,25 +263,7 @@ export class LiveSession {
     this.streams.closeAll();
     void this.upstreams.close();
     this.#schedule.clear("idle");
-    this.#schedule.set("archive", Date.now());
-    this.#schedule.set("segments", Date.now());
-  }
-
-  /** An admin change whose result the Worker never reported: nobody can say how it ended. */
-  #abandonOpenIntents(): void {
-    for (const { seq, json } of this.#store.openIntents()) {
-      const note = parseIntentNote(json);
-      this.#ledger.result(seq, {
-        event: note.result_event,
-        tool: note.tool,
-        workspace_root: note.workspace_root,
-        plan_hash: note.plan_hash,
-        result: "error",
-        error_code: "OUTCOME_UNKNOWN",
-        request_id: note.request_id,
-        notes: "the session closed before the outcome was reported",
-      });
-    }
+    this.#backlog.finish();
   }
 
   /** Serves what is due. Never throws: an alarm that does is retried a few times and then dropped. */
@@ -341,21 +271,11 @@ export class LiveSession {
     this.#schedule.rang();
     const ripe = this.#schedule.ripe(now);
     for (const what of ripe) {
-      if (what === "archive") await flushArchive(this.#flushContext());
-      else if (what === "segments") await this.#flushSegments();
-      else if (what === "idle") await this.#idle(now);
+      if (what === "idle") await this.#idle(now);
+      else await this.#backlog.flush(what);
     }
-    // Last, because it waits for the log's next commit; and after the archive, whose new records it anchors.
-    if (ripe.includes("log") || (ripe.includes("archive") && this.#isLogDue())) {
-      await flushLog(this.#flushContext());
-    }
+    await this.#backlog.anchor(ripe);
     this.#schedule.rearm();
-  }
-
-  /** Whether the archive is ahead of the log; after a failure the log's own due time counts. */
-  #isLogDue(): boolean {
-    const log = this.#store.sink("log");
-    return log.cursor < this.#store.sink("archive").cursor && this.#schedule.at("log") === null;
   }
 
   /**
@@ -363,19 +283,8 @@ export class LiveSession {
    * wake-up and for a new session.
    */
   rearm(): void {
-    for (const sink of SINKS) {
-      const goal = sink === "log" ? this.#store.sink("archive").cursor : this.#ledger.head.seq;
-      const left = this.#store.sink(sink).cursor < goal;
-      if ((left || this.released) && this.#schedule.at(sink) === null) {
-        this.#schedule.put(sink, Date.now());
-      }
-    }
+    this.#backlog.remind(this.released);
     this.#schedule.rearm();
-  }
-
-  async #flushSegments(): Promise<void> {
-    await flushSegments(this.#flushContext());
-    this.#unsegmented = this.#store.textAfter(this.#store.sink("segments").cursor);
   }
 
   async #idle(now: number): Promise<void> {
@@ -399,72 +308,53 @@ export class LiveSession {
 
   /** Whether every sink has every record of the ended session, so that its storage may go. */
   get released(): boolean {
-    const { seq } = this.#ledger.head;
-    return (
-      this.ended &&
-      SINKS.every((sink) => this.#store.sink(sink).cursor === seq) &&
-      !this.#store.hasConflicts()
-    );
+    return this.ended && this.#backlog.isOut;
   }
 
-  /** What a call runs in; `stateless` in the 2026 era. */
-  runtime(stateless: Stateless | null = null): CallRuntime {
+  /** What a caller's call runs in; `stateless` in the 2026 era. */
+  runtime(call: Caller, stateless: Stateless | null = null): CallRuntime {
+    const { role } = call.principal;
     return {
       stateless,
+      role,
+      accessToken: call.accessToken ?? null,
       env: this.#env,
-      ledger: this.#scheduledLedger,
+      ledger: this.#ledgerOf(role),
       state: () => this.#state,
       bind: (to) => this.#bind(to),
       remember: (change) => this.remember(change),
       streams: this.streams,
       client: this.client,
       upstreams: this.upstreams,
-      stoppedBy: (what) => this.stoppedBy(what),
-      renewSwitches: () => this.#renewSwitches(),
+      stoppedBy: (what) => this.#switches.stopping(role, what),
+      renewSwitches: () => this.#switches.renew(),
       context: (caller, intentSeq) => this.#toolContext(caller, intentSeq),
     };
   }
 
-  /** The ledger as calls see it: each append also sees to its flush. */
-  get #scheduledLedger(): CallLedger {
+  /** The ledger as a role's calls see it: each append also sees to its flush. */
+  #ledgerOf(role: string): CallLedger {
     const scheduled = <T>(work: () => T): T => this.#scheduled(work);
     const ledger = this.#ledger;
     return {
-      append: (entry) => scheduled(() => ledger.append(entry)),
-      appendWith: (entry, change) => scheduled(() => ledger.appendWith(entry, change)),
-      intent: (entry, note) => scheduled(() => ledger.intent(entry, note)),
-      result: (seq, entry) => scheduled(() => ledger.result(seq, entry)),
+      append: (entry) => scheduled(() => ledger.append(role, entry)),
+      appendWith: (entry, change) => scheduled(() => ledger.appendWith(role, entry, change)),
+      intent: (entry, note) => scheduled(() => ledger.intent(role, entry, note)),
+      result: (seq, entry) => scheduled(() => ledger.result(role, seq, entry)),
     };
   }
 
   #scheduled<T>(work: () => T): T {
     const done = work();
-    this.#afterAppend();
+    this.#backlog.appended();
     return done;
-  }
-
-  #afterAppend(): void {
-    const now = Date.now();
-    if (this.#schedule.at("archive") === null) {
-      this.#schedule.set("archive", now + this.#config.flushIntervalMs);
-    }
-    this.#unsegmented += this.#ledger.lastSize;
-    if (this.#schedule.at("segments") === null) {
-      this.#schedule.set("segments", now + SEGMENT_INTERVAL_MS);
-    }
-    if (this.#unsegmented >= SEGMENT_BYTES) {
-      this.#unsegmented = 0;
-      this.#schedule.atLatest("segments", now);
-    }
   }
 
   /** Appends the first record and sets the due times of a new session; the alarm is the caller's to arm. */
   open(entry: Entry): void {
-    this.#ledger.append(entry);
-    const now = Date.now();
+    this.#ledger.append(this.#state.role, entry);
     this.#schedule.put("idle", this.expiresAt());
-    this.#schedule.put("archive", now + Math.min(FIRST_FLUSH_MS, this.#config.flushIntervalMs));
-    this.#schedule.put("segments", now + SEGMENT_INTERVAL_MS);
+    this.#backlog.begin();
   }
 
   #persistLife(): void {
@@ -518,17 +408,6 @@ export class LiveSession {
   #save(state: SessionState): void {
     this.#store.saveState(state);
     this.#state = state;
-  }
-
-  #flushContext(): FlushContext {
-    return {
-      env: this.#env,
-      store: this.#store,
-      schedule: this.#schedule,
-      status: () => this.status(),
-      sealKey: this.#sealKey,
-      flushIntervalMs: this.#config.flushIntervalMs,
-    };
   }
 
   #toolContext(caller: Principal, intentSeq: number | null): ToolContext {

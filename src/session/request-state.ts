@@ -19,6 +19,8 @@ const PURPOSE = "request-state";
 const stateSchema = z.object({
   principal: z.string(),
   tenant: z.string(),
+  /** Null where it was sealed without one: then it fits none. */
+  role: z.string().nullable().default(null),
   /** The session whose object holds what waits, and knows what is spent. */
   session: z.string(),
   upstream: z.string(),
@@ -64,6 +66,7 @@ export function stateProblem(
   request: {
     readonly principal: string;
     readonly tenant: string;
+    readonly role: string;
     readonly session: string;
     readonly method: string;
     readonly upstream: string;
@@ -74,6 +77,7 @@ export function stateProblem(
   if (state.principal !== request.principal || state.tenant !== request.tenant) {
     return "it was given to someone else";
   }
+  if (state.role !== request.role) return "it was given to another role";
   if (state.session !== request.session) return "it belongs to another session";
   if (state.upstream !== request.upstream || state.method !== request.method) {
     return "it belongs to another request";

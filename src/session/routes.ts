@@ -8,6 +8,7 @@ import type { Principal } from "../edge/principal.ts";
 import type { JsonObject, JsonValue } from "../mcp/ijson.ts";
 import type { RpcRequest } from "../mcp/jsonrpc.ts";
 import { declaredHeaders, paramHeaders } from "../mcp/param-headers.ts";
+import { mayUseTool } from "../policy/tool-list.ts";
 import type { Directory } from "../upstream/directory.ts";
 import type { Definition } from "../upstream/types.ts";
 import { isObject } from "./capabilities.ts";
@@ -72,7 +73,7 @@ export function routeOf(
   }
 }
 
-/** A task goes back to the upstream that it came from, if the caller may still use that. */
+/** A task goes back to the upstream that it came from, if the caller may still use that, and its tool. */
 function taskRoute(
   directory: Directory,
   principal: Principal,
@@ -84,7 +85,8 @@ function taskRoute(
   if (typeof taskId !== "string") return invalid("taskId: must be the id of a task, as a string");
   const owner = { tenant: principal.tenant, principal: principal.id };
   const task = openTaskId(secretsKey, owner, taskId);
-  const entry = task === null ? null : directory.upstream(principal, task.upstream);
+  const isVisible = task !== null && (task.tool === null || mayUseTool(principal.tools, task.tool));
+  const entry = isVisible ? directory.upstream(principal, task.upstream) : null;
   if (task === null || entry?.era !== "2026") return missing("There is no such task");
   return {
     ok: true,

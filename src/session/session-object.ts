@@ -89,7 +89,7 @@ export class SessionObject extends DurableObject<Env> {
     if (limited !== null) return limited;
     session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, (onStream) =>
-      dispatch(session.runtime(), call, onStream),
+      dispatch(session.runtime(call), call, onStream),
     );
   }
 
@@ -103,9 +103,10 @@ export class SessionObject extends DurableObject<Env> {
     session.noteSwitches(call.switches);
     const limited = session.admitRequests(call.principal, 1);
     if (limited !== null) return limited;
-    session.upstreams.calledWith(call.accessToken ?? null);
+    // The ambient session does nothing between calls.
+    if (call.ambient === null) session.upstreams.calledWith(call.accessToken ?? null);
     return this.#take(session, call.requestId, async (onStream) => {
-      const runtime = session.runtime(this.#stateless(call));
+      const runtime = session.runtime(call, this.#stateless(call));
       return { kind: "reply", ...(await dispatch2026(runtime, call, onStream)) };
     });
   }
@@ -236,7 +237,7 @@ export class SessionObject extends DurableObject<Env> {
 
   /** Appends a record to a principal's ambient session, opening it with the day's first. */
   record(open: OpenInput, entry: Entry): Receipt {
-    return this.#ambient(open).append(entry);
+    return this.#ambient(open).append(open.principal.role, entry);
   }
 
   /** The same for a request that is answered elsewhere: it counts as one of the session's. */
@@ -246,12 +247,12 @@ export class SessionObject extends DurableObject<Env> {
 
   /** The pending record of a change that the caller is about to make. */
   intent(open: OpenInput, entry: Omit<Entry, "result">): Receipt {
-    return this.#ambient(open).intent(entry);
+    return this.#ambient(open).intent(open.principal.role, entry);
   }
 
   /** The result of that change, once: naming its intent. */
   result(open: OpenInput, intentSeq: number, entry: Entry): Receipt {
-    return this.#ambient(open).result(intentSeq, entry);
+    return this.#ambient(open).result(open.principal.role, intentSeq, entry);
   }
 
   // ── evidence ────────────────────────────────────────────────────────────

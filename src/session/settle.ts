@@ -7,7 +7,7 @@
 import * as z from "zod";
 import { workspaceStub } from "../objects.ts";
 import type { Settlement } from "../workspace/types.ts";
-import type { Entry, IntentNote, Ledger, Receipt } from "./ledger.ts";
+import type { Entry, IntentNote, Ledger, OpenIntent, Receipt } from "./ledger.ts";
 import type { SessionState } from "./state.ts";
 
 const intentNoteSchema = z.object({
@@ -18,9 +18,10 @@ const intentNoteSchema = z.object({
   plan_hash: z.string().nullable(),
   request_id: z.string(),
   upstream: z.string().nullable().default(null),
+  role: z.string().nullable().default(null),
 });
 
-export function parseIntentNote(json: string): IntentNote {
+export function parseIntentNote(json: string): OpenIntent {
   return intentNoteSchema.parse(JSON.parse(json));
 }
 
@@ -38,10 +39,10 @@ export async function settleIntent(
   ledger: Ledger,
   state: SessionState,
   seq: number,
-  note: IntentNote,
+  note: OpenIntent,
 ): Promise<Receipt> {
   const settlement = await askWorkspace(env, state, seq, note);
-  return ledger.result(seq, settledEntry(note, settlement));
+  return ledger.result(note.role ?? state.role, seq, settledEntry(note, settlement));
 }
 
 /** Asks the Workspace of an intent how it ended; null when no Workspace was concerned. */

@@ -20,6 +20,7 @@ export const sessionStateSchema = z.object({
   session_id: z.string(),
   tenant: z.string(),
   principal: z.string(),
+  /** Of an ambient session, the role of whoever opened it: each of its calls has its own. */
   role: z.string(),
   era: z.enum(ERAS),
   protocol_version: z.string().nullable(),

@@ -18,18 +18,27 @@ import { mayUseTool } from "../policy/tool-list.ts";
 import { findTool } from "../tools/index.ts";
 import type { BuiltInTool, PreparedCall, ToolAnswer, ToolContext } from "../tools/tool.ts";
 import type { ClientSide } from "./client-side.ts";
-import type { Entry, IntentNote, Ledger, Receipt } from "./ledger.ts";
+import type { Entry, IntentNote, Receipt } from "./ledger.ts";
 import { askWorkspace } from "./settle.ts";
 import type { CallLog, SessionState } from "./state.ts";
 import type { Streams } from "./streams.ts";
 import type { UpstreamSide } from "./upstream-side.ts";
 
-/** The chain as a call sees it. */
-export type CallLedger = Pick<Ledger, "append" | "appendWith" | "intent" | "result">;
+/** The chain as a call sees it: what it appends is in its caller's role. See the ledger. */
+export type CallLedger = {
+  readonly append: (entry: Entry) => Receipt;
+  readonly appendWith: (entry: Entry, change: () => void) => Receipt;
+  readonly intent: (entry: Omit<Entry, "result">, note: IntentNote) => Receipt;
+  readonly result: (intentSeq: number, entry: Entry) => Receipt;
+};
 
 /** What a call needs of the session's object. */
 export type CallRuntime = {
   readonly env: Env;
+  /** The caller's: a session of its own is of one role, an ambient one of all that its principal has. */
+  readonly role: string;
+  /** What the call came with, for upstreams that are asked in its caller's name: no other call may use it. */
+  readonly accessToken: string | null;
   readonly ledger: CallLedger;
   readonly state: () => SessionState;
   readonly bind: (to: Bind) => void;
@@ -128,10 +137,10 @@ type OneCall = {
 function earlyRefusal(call: OneCall, prepared: PreparedCall): Refusal | null {
   const { runtime, caller, tool } = call;
   const state = runtime.state();
-  if (!tool.roles.some((role) => role === state.role)) {
+  if (!tool.roles.includes(caller.role)) {
     return {
       code: "ROLE_FORBIDDEN",
-      message: `The role ${state.role} may not call ${tool.name}; ${tool.roles.join(" or ")} may.`,
+      message: `The role ${caller.role} may not call ${tool.name}; ${tool.roles.join(" or ")} may.`,
     };
   }
   if (runtime.stateless?.handleRefused === true) {

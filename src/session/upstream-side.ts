@@ -51,7 +51,7 @@ export class UpstreamSide implements RelayHost {
   readonly #sql: SqlStorage;
   readonly #client: ClientSide;
   readonly #state: () => SessionState;
-  /** In memory alone: it is the caller's, and lasts as long as the caller calls. */
+  /** For what is done between calls. In memory alone: it is the caller's, and lasts as long as the caller calls. */
   #accessToken: string | null = null;
   readonly #watches = new Map<string, AbortController>();
   #ready = false;
@@ -70,11 +70,11 @@ export class UpstreamSide implements RelayHost {
     this.#state = options.state;
     this.secretsKey = options.config.secretsKey;
     this.links = new UpstreamLinks({
-      target: (entry) =>
+      target: (entry, token) =>
         targetOfEntry(options.config, entry, {
           kind: "caller",
           principal: options.state().principal,
-          token: () => this.#accessToken,
+          token: token ?? (() => this.#accessToken),
         }),
       // The ambient session only records: each of its calls has an upstream session of its own.
       shelf: options.state().era === "ambient" ? null : this.#shelf(),
@@ -82,7 +82,11 @@ export class UpstreamSide implements RelayHost {
     });
   }
 
-  /** Notes the access token of the owner's newest call; a call without one leaves none. */
+  /**
+   * Notes the access token of the owner's newest call, for what the session does
+   * between calls: watching resources, saying goodbye. A call without one leaves
+   * none. A call itself is made with the token that it came with.
+   */
   calledWith(accessToken: string | null): void {
     this.#accessToken = accessToken;
   }
@@ -136,8 +140,12 @@ export class UpstreamSide implements RelayHost {
   }
 
   /** Subscribes the session to a resource; an upstream of the 2026 era is told by the stream that watches it. */
-  async subscribe(entry: UpstreamEntry, uri: string): Promise<WireOutcome> {
-    const outcome = await this.#tell(entry, "resources/subscribe", uri);
+  async subscribe(
+    entry: UpstreamEntry,
+    uri: string,
+    accessToken: string | null,
+  ): Promise<WireOutcome> {
+    const outcome = await this.#tell(entry, "resources/subscribe", uri, accessToken);
     if (outcome.kind !== "result") return outcome;
     this.#prepare();
     this.#sql.exec(
@@ -149,12 +157,16 @@ export class UpstreamSide implements RelayHost {
     return outcome;
   }
 
-  async unsubscribe(entry: UpstreamEntry, uri: string): Promise<WireOutcome> {
+  async unsubscribe(
+    entry: UpstreamEntry,
+    uri: string,
+    accessToken: string | null,
+  ): Promise<WireOutcome> {
     this.#prepare();
     this.#sql.exec("DELETE FROM subscriptions WHERE uri = ?", uri);
     if (this.#subscribed(entry.config.name).length === 0) this.#stop(entry.config.name);
     else if (entry.era === "2026") this.#watch(entry, true);
-    return this.#tell(entry, "resources/unsubscribe", uri);
+    return this.#tell(entry, "resources/unsubscribe", uri, accessToken);
   }
 
   /** Watches again what an earlier life watched. */
@@ -257,7 +269,12 @@ export class UpstreamSide implements RelayHost {
     return declaredTo(entry.config, this.#state().client_capabilities);
   }
 
-  async #tell(entry: UpstreamEntry, method: string, uri: string): Promise<WireOutcome> {
+  async #tell(
+    entry: UpstreamEntry,
+    method: string,
+    uri: string,
+    accessToken: string | null,
+  ): Promise<WireOutcome> {
     if (entry.era === "2026") return { kind: "result", result: {}, text: "{}", isIJson: true };
     return this.links.exchange(
       entry,
@@ -270,7 +287,7 @@ export class UpstreamSide implements RelayHost {
         progressToken: null,
         paramHeaders: {},
       },
-      { timeoutMs: entry.config.timeout_ms },
+      { timeoutMs: entry.config.timeout_ms, token: () => accessToken },
     );
   }
 

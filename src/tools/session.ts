@@ -41,7 +41,7 @@ export const beginSession = defineTool({
       message: `This key may not work on ${root.value}. Use one of its workspaces, or ask an operator.`,
     };
   },
-  run: async (args, { state, env, expiresAt }) => {
+  run: async (args, { state, caller, env, expiresAt }) => {
     const plan_hash = args.plan_hash ?? null;
     let approval = null;
     if (plan_hash !== null) {
@@ -54,7 +54,7 @@ export const beginSession = defineTool({
       {
         session_id: state.session_id,
         workspace_root: args.workspace_root,
-        role: state.role,
+        role: caller.role,
         plan_hash,
         expires_at: new Date(expiresAt).toISOString(),
       },

@@ -56,20 +56,30 @@ export type UpstreamRequest = {
   readonly paramHeaders: Readonly<Record<string, string>>;
 };
 
+/**
+ * The access token of whoever a request is made for, for an upstream that is
+ * asked in the caller's name; null for a caller that came with something else.
+ */
+export type CallerToken = () => string | null;
+
+/** Hooks of a request, and whose it is: null for what the owner does outside any request. */
+type LinkHooks = WireHooks & { readonly token: CallerToken | null };
+
 const breaker = new CircuitBreaker();
 const learntEras = new Map<string, { era: "2025" | "2026"; until: number }>();
 
 export class UpstreamLinks {
-  readonly #target: (entry: UpstreamEntry) => WireTarget;
+  readonly #target: (entry: UpstreamEntry, token: CallerToken | null) => WireTarget;
   /** Null for an owner whose calls have upstream sessions of their own. */
   readonly #shelf: SessionShelf | null;
-  readonly #opening = new Map<string, Promise<Opened>>();
+  readonly #opening = new Map<string, { token: string | null; opened: Promise<Opened> }>();
   /** The level that an upstream session was last told, by its key. */
   readonly #levels = new Map<string, string>();
   readonly #attendance: Attendance;
 
   constructor(options: {
-    target: (entry: UpstreamEntry) => WireTarget;
+    /** How an upstream is reached for a caller, or, with null, for what is done outside any request. */
+    target: (entry: UpstreamEntry, token: CallerToken | null) => WireTarget;
     shelf: SessionShelf | null;
     /** Hears what an upstream session tells when no call is under way any more. */
     aside?: (notification: RpcNotification) => void;
@@ -79,11 +89,11 @@ export class UpstreamLinks {
     this.#attendance = new Attendance(options.aside ?? (() => {}));
   }
 
-  /** Makes one request of an upstream. Never throws: what fails in the gateway itself is a failure too. */
+  /** Makes one request of an upstream, in its caller's name. Never throws: what fails in the gateway itself is a failure too. */
   async exchange(
     entry: UpstreamEntry,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: WireHooks & { readonly token: CallerToken },
   ): Promise<WireOutcome> {
     try {
       return await this.#tries(entry, request, hooks);
@@ -97,7 +107,7 @@ export class UpstreamLinks {
   async #tries(
     entry: UpstreamEntry,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<WireOutcome> {
     const place = placeOf(entry);
     const heard = hearing(hooks, () => breaker.succeeded(place));
@@ -130,12 +140,12 @@ export class UpstreamLinks {
       readonly onNotification: (notification: RpcNotification) => void;
     },
   ): Promise<void> {
-    const wire = { timeoutMs: entry.config.timeout_ms, ...hooks };
+    const wire = { timeoutMs: entry.config.timeout_ms, ...hooks, token: null };
     for (let tries = 1; !hooks.signal.aborted; tries++) {
       const era = await this.#eraOf(entry, wire);
       if (era === "2026") {
         const ended = await wire2026.listen(
-          this.#target(entry),
+          this.#target(entry, null),
           { ...filter() },
           { clientInfo: SERVER_INFO, clientCapabilities: capabilities },
           wire,
@@ -157,7 +167,7 @@ export class UpstreamLinks {
         const entry = entryOf(upstream);
         if (entry === null) return;
         const hooks = { timeoutMs: entry.config.timeout_ms };
-        await wire2025.notify(this.#target(entry), session, method, undefined, hooks);
+        await wire2025.notify(this.#target(entry, null), session, method, undefined, hooks);
       }),
     );
   }
@@ -169,7 +179,7 @@ export class UpstreamLinks {
       kept.map(async ({ key, upstream, session }) => {
         this.#shelf?.drop(key);
         const entry = entryOf(upstream);
-        if (entry !== null) await this.#goodbye(entry, session);
+        if (entry !== null) await this.#goodbye(entry, session, null);
       }),
     );
   }
@@ -177,7 +187,7 @@ export class UpstreamLinks {
   async #once(
     entry: UpstreamEntry,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<WireOutcome> {
     const era = await this.#eraOf(entry, hooks);
     if (typeof era !== "string") return { kind: "failed", failure: era };
@@ -189,11 +199,11 @@ export class UpstreamLinks {
   #once2026(
     entry: UpstreamEntry,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<WireOutcome> {
     const { progressToken, logLevel } = request;
     return wire2026.request(
-      this.#target(entry),
+      this.#target(entry, hooks.token),
       request.method,
       request.params,
       {
@@ -213,7 +223,7 @@ export class UpstreamLinks {
   async #once2025(
     entry: UpstreamEntry,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<WireOutcome> {
     const key = sessionKey(entry, request.capabilities);
     const opened = await this.#session(entry, key, request.capabilities, hooks);
@@ -229,7 +239,7 @@ export class UpstreamLinks {
       session = again.session;
       return await this.#request2025(entry, key, session, request, hooks);
     } finally {
-      if (this.#shelf === null) void this.#goodbye(entry, session);
+      if (this.#shelf === null) void this.#goodbye(entry, session, hooks.token);
     }
   }
 
@@ -238,9 +248,9 @@ export class UpstreamLinks {
     key: string,
     session: WireSession2025,
     request: UpstreamRequest,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<WireOutcome> {
-    const target = this.#target(entry);
+    const target = this.#target(entry, hooks.token);
     const { logLevel, progressToken } = request;
     if (
       logLevel !== null &&
@@ -280,32 +290,37 @@ export class UpstreamLinks {
     entry: UpstreamEntry,
     key: string,
     capabilities: JsonObject,
-    hooks: WireHooks,
+    hooks: LinkHooks,
   ): Promise<Opened> {
     if (this.#shelf === null) return this.#open(entry, capabilities, hooks);
-    const kept = this.#shelf.load(key);
-    if (kept !== null) return { ok: true, session: kept };
-    const under = this.#opening.get(key);
-    if (under !== undefined) return under;
-    // Not with the hooks of the call that happens to be first: others wait for it too.
-    const opening = this.#open(entry, capabilities, { timeoutMs: hooks.timeoutMs }).then(
-      (opened) => {
+    const token = hooks.token?.() ?? null;
+    for (;;) {
+      const kept = this.#shelf.load(key);
+      if (kept !== null) return { ok: true, session: kept };
+      const under = this.#opening.get(key);
+      if (under === undefined) break;
+      const opened = await under.opened;
+      // That another caller may not come in says nothing of this one.
+      if (under.token === token || !isRefusedToCaller(opened)) return opened;
+    }
+    // Not with all hooks of the call that happens to be first: others wait for it too.
+    const opened = this.#open(entry, capabilities, {
+      timeoutMs: hooks.timeoutMs,
+      token: hooks.token,
+    })
+      .then((opened) => {
         if (opened.ok) this.#shelf?.save(key, entry.config.name, opened.session);
         return opened;
-      },
-    );
-    this.#opening.set(key, opening);
-    try {
-      return await opening;
-    } finally {
-      this.#opening.delete(key);
-    }
+      })
+      .finally(() => this.#opening.delete(key));
+    this.#opening.set(key, { token, opened });
+    return opened;
   }
 
-  async #open(entry: UpstreamEntry, capabilities: JsonObject, hooks: WireHooks): Promise<Opened> {
+  async #open(entry: UpstreamEntry, capabilities: JsonObject, hooks: LinkHooks): Promise<Opened> {
     const { timeoutMs, signal } = hooks;
     const opened = await wire2025.initialize(
-      this.#target(entry),
+      this.#target(entry, hooks.token),
       { clientInfo: SERVER_INFO, capabilities },
       { timeoutMs, ...(signal === undefined ? {} : { signal }) },
     );
@@ -329,12 +344,12 @@ export class UpstreamLinks {
     entry: UpstreamEntry,
     filter: WatchFilter,
     capabilities: JsonObject,
-    hooks: WireHooks & { readonly signal: AbortSignal },
+    hooks: LinkHooks & { readonly signal: AbortSignal },
   ): Promise<"none" | "again"> {
     const key = sessionKey(entry, capabilities);
     const opened = await this.#session(entry, key, capabilities, hooks);
     if (!opened.ok) return "again";
-    const target = this.#target(entry);
+    const target = this.#target(entry, hooks.token);
     try {
       for (const uri of filter.resourceSubscriptions ?? []) {
         const told = await wire2025.request(
@@ -354,17 +369,17 @@ export class UpstreamLinks {
       if (ended.reason === "session_lost") this.#forget(key);
       return "again";
     } finally {
-      if (this.#shelf === null) void this.#goodbye(entry, opened.session);
+      if (this.#shelf === null) void this.#goodbye(entry, opened.session, hooks.token);
     }
   }
 
   /** The era that a refresh found, else one found now: only an answer is remembered. */
-  async #eraOf(entry: UpstreamEntry, hooks: WireHooks): Promise<"2025" | "2026" | WireFailure> {
+  async #eraOf(entry: UpstreamEntry, hooks: LinkHooks): Promise<"2025" | "2026" | WireFailure> {
     if (entry.era !== null) return entry.era;
     const place = placeOf(entry);
     const learnt = learntEras.get(place);
     if (learnt !== undefined && learnt.until > Date.now()) return learnt.era;
-    const target = this.#target(entry);
+    const target = this.#target(entry, hooks.token);
     const probed = await probeEra(target, {
       clientInfo: SERVER_INFO,
       capabilities2025: {},
@@ -373,7 +388,7 @@ export class UpstreamLinks {
       ...(hooks.signal === undefined ? {} : { signal: hooks.signal }),
     });
     if (probed.era === null) return { ...probed.failure, ran: "no" };
-    if (probed.era === "2025") void this.#goodbye(entry, probed.session);
+    if (probed.era === "2025") void this.#goodbye(entry, probed.session, hooks.token);
     learntEras.set(place, { era: probed.era, until: Date.now() + ERA_TTL_MS });
     return probed.era;
   }
@@ -383,9 +398,13 @@ export class UpstreamLinks {
     this.#levels.delete(key);
   }
 
-  async #goodbye(entry: UpstreamEntry, session: WireSession2025): Promise<void> {
+  async #goodbye(
+    entry: UpstreamEntry,
+    session: WireSession2025,
+    token: CallerToken | null,
+  ): Promise<void> {
     if (session.sessionId === null) return;
-    await wire2025.close(this.#target(entry), session);
+    await wire2025.close(this.#target(entry, token), session);
   }
 }
 
@@ -393,7 +412,7 @@ export class UpstreamLinks {
  * Hooks that say when the upstream gave a sign of life. A call may wait for its client for minutes,
  * and the breaker must not take that for an upstream that does not answer.
  */
-function hearing(hooks: WireHooks, onLife: () => void): WireHooks {
+function hearing(hooks: LinkHooks, onLife: () => void): LinkHooks {
   const { onRequest } = hooks;
   return {
     ...hooks,
@@ -438,6 +457,13 @@ const WATCH_RETRY_MS = 1_000;
 const MAX_WATCH_RETRY_MS = 60_000;
 
 type Opened = { ok: true; session: WireSession2025 } | { ok: false; outcome: WireOutcome };
+
+/** Whether an upstream session was not opened because of the credential that was shown. */
+function isRefusedToCaller(opened: Opened): boolean {
+  if (opened.ok || opened.outcome.kind !== "failed") return false;
+  const { reason, httpStatus } = opened.outcome.failure;
+  return reason === "unauthorized" || httpStatus === 403;
+}
 
 /**
  * One upstream session for each set of capabilities: what was declared at its start holds for its

@@ -61,6 +61,8 @@ export type TokenRequest = {
   readonly url: string;
   readonly body: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Of an exchange: the types of token that will do (RFC 8693, section 2.2.1). */
+  readonly issues?: readonly string[];
 };
 
 /**
@@ -115,7 +117,7 @@ const answerSchema = z.looseObject({
 });
 
 async function requestToken(
-  { url, body, headers }: TokenRequest,
+  { url, body, headers, issues }: TokenRequest,
   send: WireTarget["fetch"],
   now: number,
 ): Promise<AccessToken> {
@@ -132,9 +134,13 @@ async function requestToken(
   }
   const parsed = answerSchema.safeParse(value);
   if (!parsed.success) throw new TokenRefused("The token endpoint's answer is no token response.");
-  const { access_token, token_type, expires_in } = parsed.data;
+  const { access_token, token_type, expires_in, issued_token_type: issued } = parsed.data;
   if (token_type.toLowerCase() !== "bearer") {
     throw new TokenRefused("The token endpoint gives tokens that are not bearer tokens.");
+  }
+  // Required, and left out by some; of what one says, something else is not to be shown to an upstream.
+  if (issues !== undefined && issued !== undefined && !issues.some((type) => type === issued)) {
+    throw new TokenRefused("The token endpoint issued a token that is no access token.");
   }
   const lifeMs = expires_in === undefined ? DEFAULT_LIFE_MS : expires_in * 1000;
   return { value: access_token, renewAt: renewalTime(now, lifeMs) };

@@ -12,14 +12,14 @@ import type { WireTarget } from "./types.ts";
 
 /**
  * For whom an upstream is asked: for itself, when the gateway looks what there
- * is, or for a caller, whose access token is at hand while its call is.
+ * is, or for a caller, by the access token that its request came with.
  */
 export type OnBehalfOf =
   | { readonly kind: "gateway" }
   | {
       readonly kind: "caller";
       readonly principal: string;
-      /** The caller's newest access token; null for one that came with something else. */
+      /** That token, asked before each use; null for a caller that came with something else. */
       readonly token: () => string | null;
     };
 
@@ -43,17 +43,22 @@ export async function exchangedToken(
   return tokenOf(key, exchangeRequest(exchange, subject), send, rejected);
 }
 
+const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
+
+/** What may come of it: a JWT that is to be used as a bearer token is an access token in all but name (section 3). */
+const ISSUES = [ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt"];
+
 /** The request of RFC 8693, section 2.1. */
 export function exchangeRequest(exchange: TokenExchange, subject: string): TokenRequest {
   const { scope, resource, audience } = exchange;
   const form = new URLSearchParams({
     grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
     subject_token: subject,
-    subject_token_type: "urn:ietf:params:oauth:token-type:access_token",
-    requested_token_type: "urn:ietf:params:oauth:token-type:access_token",
+    subject_token_type: ACCESS_TOKEN,
+    requested_token_type: ACCESS_TOKEN,
   });
   if (scope !== undefined) form.set("scope", scope);
   if (audience !== undefined) form.set("audience", audience);
   if (typeof resource === "string") form.set("resource", resource);
-  return { url: exchange.token_url, ...authenticatedForm(exchange, form) };
+  return { url: exchange.token_url, ...authenticatedForm(exchange, form), issues: ISSUES };
 }

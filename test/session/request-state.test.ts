@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { sealText } from "../../src/crypto/aead.ts";
 import {
   openState,
   paramsDigest,
@@ -15,6 +16,7 @@ const NOW = Date.UTC(2026, 10, 22);
 const STATE: RequestState = {
   principal: "key:1",
   tenant: "default",
+  role: "windsurf",
   session: "s",
   upstream: "github",
   method: "tools/call",
@@ -27,6 +29,7 @@ const STATE: RequestState = {
 const REQUEST = {
   principal: "key:1",
   tenant: "default",
+  role: "windsurf",
   session: "s",
   method: "tools/call",
   upstream: "github",
@@ -71,6 +74,7 @@ describe("a state that opened", () => {
   it.each([
     [{ principal: "key:2" }, /someone else/],
     [{ tenant: "other" }, /someone else/],
+    [{ role: "antigravity" }, /another role/],
     [{ session: "t" }, /another session/],
     [{ upstream: "gitlab" }, /another request/],
     [{ method: "prompts/get" }, /another request/],
@@ -80,5 +84,11 @@ describe("a state that opened", () => {
     [{ params: {} }, /parameters/],
   ])("is no good for another: %j", (change, problem) => {
     expect(stateProblem(STATE, { ...REQUEST, ...change })).toMatch(problem);
+  });
+
+  it("is no good for anybody where it does not say for which role it was given", () => {
+    const { role: _role, ...older } = STATE;
+    const opened = openState(KEY, sealText(KEY, "request-state", JSON.stringify(older), ""));
+    expect(opened === null ? null : stateProblem(opened, REQUEST)).toMatch(/another role/);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { JsonObject } from "../../src/mcp/ijson.ts";
 import { attemptedName, type RelayedMethod, routeOf } from "../../src/session/routes.ts";
+import { sealTaskId } from "../../src/session/task-id.ts";
 import { Directory } from "../../src/upstream/directory.ts";
 import { definitionOf, entryOf, upstreamConfig } from "../upstream/entries.ts";
 
@@ -45,10 +46,10 @@ const directory = new Directory(1, [bare, github, secret]);
 
 const SECRETS_KEY = new Uint8Array(32);
 
-function route(method: RelayedMethod, params: JsonObject) {
+function route(method: RelayedMethod, params: JsonObject, narrowing: { tools?: string[] } = {}) {
   return routeOf(
     directory,
-    PRINCIPAL,
+    { ...PRINCIPAL, ...narrowing },
     { jsonrpc: "2.0", id: 1, method, params },
     method,
     SECRETS_KEY,
@@ -151,6 +152,40 @@ describe("other requests", () => {
     ["completion/complete", { ref: { type: "ref/resource", uri: "other://{x}" } }, "missing"],
   ] as const)("%s of %j is %s", (method, params, kind) => {
     expect(route(method, params)).toMatchObject({ ok: false, kind });
+  });
+});
+
+describe("a task", () => {
+  const owner = { tenant: PRINCIPAL.tenant, principal: PRINCIPAL.id };
+  const taskOf = (tool: string) =>
+    sealTaskId(SECRETS_KEY, owner, { upstream: "github", id: "t", tool, plan: null });
+  const METHODS = ["tasks/get", "tasks/update", "tasks/cancel"] as const;
+
+  it.each(METHODS)("is asked about where it came from, by its name there: %s", (method) => {
+    const { entry, kind, label, params } = found(method, { taskId: taskOf("github_query") });
+    expect([entry.config.name, kind, label, params]).toEqual([
+      "github",
+      "task",
+      "github_query",
+      { taskId: "t" },
+    ]);
+  });
+
+  it.each(METHODS)("of a tool that the key may not use is not there: %s", (method) => {
+    const taskId = taskOf("github_query");
+    expect(route(method, { taskId }, { tools: ["github_other"] })).toMatchObject({
+      ok: false,
+      kind: "missing",
+    });
+    expect(route(method, { taskId }, { tools: ["github_*"] })).toMatchObject({ ok: true });
+  });
+
+  it("of a tool that was taken away since goes on for whoever may use that name", () => {
+    const params = { taskId: taskOf("github_since_removed") };
+    expect(route("tasks/cancel", params, { tools: ["github_since_*"] })).toMatchObject({
+      ok: true,
+      route: { definition: null },
+    });
   });
 });
 

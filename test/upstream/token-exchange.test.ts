@@ -15,7 +15,7 @@ const EXCHANGE: TokenExchange = {
 };
 
 /** A token endpoint that gives each subject a token of its own, and says what it was asked. */
-function endpoint(status = 200) {
+function endpoint(status = 200, changes: { issued_token_type?: unknown } = {}) {
   const asked: URLSearchParams[] = [];
   const send = async (_url: string, init: RequestInit): Promise<Response> => {
     const form = new URLSearchParams(String(init.body));
@@ -27,6 +27,7 @@ function endpoint(status = 200) {
             token_type: "Bearer",
             issued_token_type: "urn:ietf:params:oauth:token-type:access_token",
             expires_in: 600,
+            ...changes,
           }
         : { error: "invalid_grant" },
       { status },
@@ -76,6 +77,33 @@ describe("a caller's token", () => {
       exchangedToken("four", EXCHANGE, caller("alice", "t"), send, rejected);
     const first = await ask(null);
     expect(await ask(first)).not.toBe(first);
+  });
+
+  test.each([
+    ["urn:ietf:params:oauth:token-type:id_token"],
+    ["urn:ietf:params:oauth:token-type:refresh_token"],
+    ["urn:ietf:params:oauth:token-type:saml2"],
+    ["access_token"],
+    [null],
+    [7],
+  ])("is exchanged for nothing where the server issued %j instead", async (issued_token_type) => {
+    const { asked, send } = endpoint(200, { issued_token_type });
+    const ask = () => exchangedToken("six", EXCHANGE, caller("alice", "t"), send, null);
+    await expect(ask()).rejects.toThrow(TokenRefused);
+    // Nor is it kept for the next call.
+    await expect(ask()).rejects.toThrow(TokenRefused);
+    expect(asked).toHaveLength(2);
+  });
+
+  test.each([
+    ["urn:ietf:params:oauth:token-type:access_token"],
+    ["urn:ietf:params:oauth:token-type:jwt"],
+    [undefined],
+  ])("is exchanged by a server that says %j of what it issued", async (issued_token_type) => {
+    const { send } = endpoint(200, { issued_token_type });
+    const upstream = `seven ${issued_token_type}`;
+    const token = exchangedToken(upstream, EXCHANGE, caller("alice", "t"), send, null);
+    expect(await token).toBe("for-t-1");
   });
 
   test("that is not there, or not taken, is never replaced by the gateway's own", async () => {

@@ -13,7 +13,7 @@ import type { Job, RelayClient } from "./job.ts";
 import { askClient, mayAsk, refuseQuestion } from "./questions.ts";
 
 export function begin(job: Job, params: JsonObject): Exchange {
-  const { route, client, host, request } = job;
+  const { route, client, host, request, runtime } = job;
   const { _meta: _own, ...rest } = params;
   const given = isObject(request.params?._meta) ? request.params._meta : {};
   const upstream: UpstreamRequest = {
@@ -26,7 +26,8 @@ export function begin(job: Job, params: JsonObject): Exchange {
     progressToken: given.progressToken === undefined ? null : crypto.randomUUID(),
     paramHeaders: route.paramHeaders,
   };
-  return new Exchange(host.links, route.entry, upstream, (question, signal) => {
+  const { accessToken } = runtime;
+  return new Exchange(host.links, route.entry, upstream, accessToken, (question, signal) => {
     if (!mayAsk(job, question)) return refuseQuestion(job, question);
     return client.era === "2025" ? askClient(job, question, signal) : null;
   });

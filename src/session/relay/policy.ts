@@ -10,9 +10,11 @@ import type { KillSwitch } from "../../policy/kill-switch.ts";
 import { type Job, log } from "./job.ts";
 
 /** The kill switch that stops this request, at its beginning and before each further round of it. */
-export function stoppedNow({ runtime, route }: Job): KillSwitch | null {
+export function stoppedNow({ runtime, request, route }: Job): KillSwitch | null {
+  // Whoever brings a task what it waits for uses its tool; who looks at it, or ends it, does not.
+  const usesTool = route.kind === "tool" || request.method === "tasks/update";
   return runtime.stoppedBy({
-    tool: route.kind === "tool" ? route.label : null,
+    tool: usesTool ? route.label : null,
     upstream: route.entry.config.name,
   });
 }

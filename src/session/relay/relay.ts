@@ -68,7 +68,7 @@ export async function relay(given: RelayJob): Promise<Answered> {
     }
     const context = upstreamContext(job, decision.value);
     // Not before it is decided anew: with the answers the upstream goes on.
-    if (exchange !== null) exchange.answer(brought);
+    if (exchange !== null) exchange.answer(brought, job.runtime.accessToken);
     else exchange = begin(job, params);
     const began = Date.now();
     const turn = await exchange.next(job.client.channel.signal, (notification) =>

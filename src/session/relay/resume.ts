@@ -57,6 +57,7 @@ export function resume(job: Job): Decision<Resumed> {
   const problem = stateProblem(state, {
     principal: job.runtime.state().principal,
     tenant,
+    role: job.runtime.role,
     session: session_id,
     method: request.method,
     upstream: route.entry.config.name,
@@ -123,6 +124,7 @@ export function newState(job: Job, with_: Pick<RequestState, "state" | "waiting"
   return sealState(job.host.secretsKey, {
     principal,
     tenant,
+    role: job.runtime.role,
     session: session_id,
     upstream: job.route.entry.config.name,
     method: job.request.method,
