@@ -12,7 +12,7 @@ import { INVALID_PARAMS, type RpcRequest, rpcError } from "../mcp/jsonrpc.ts";
 import { SERVER_INFO, SERVER_INFO_META_KEY } from "../mcp/server-info.ts";
 import { okResult, type ResultType, refusalResult, rpcResultBody } from "../mcp/tool-result.ts";
 import { logEvent } from "../ops/log.ts";
-import type { ErrorCode, Refusal } from "../policy/errors.ts";
+import { allow, type Decision, type ErrorCode, type Refusal, refuse } from "../policy/errors.ts";
 import { type KillSwitch, stoppedRefusal } from "../policy/kill-switch.ts";
 import { mayUseTool } from "../policy/tool-list.ts";
 import { findTool } from "../tools/index.ts";
@@ -109,7 +109,8 @@ export async function callTool(
   // A re-bind may come while this call waits: its records are of the workspace it was made in.
   const { workspace_root } = runtime.state();
   const call: OneCall = { runtime, request, caller, requestId, tool, args, workspace_root };
-  const prepared = tool.prepare(ownArguments(runtime, tool, args));
+  const own = ownArguments(runtime, tool, args);
+  const prepared = own.ok ? tool.prepare(own.value) : own;
   if (!prepared.ok) return refuseCall(call, null, prepared.refusal);
   const planHash = prepared.value.planHash ?? runtime.state().plan_hash;
   const stopping = runtime.stoppedBy({ tool: tool.name, upstream: null });
@@ -162,11 +163,17 @@ function earlyRefusal(call: OneCall, prepared: PreparedCall): Refusal | null {
   return prepared.check(runtime.context(caller, null));
 }
 
-/** The arguments that are the tool's own: in the 2026 era the handle is the gateway's. */
-function ownArguments(runtime: CallRuntime, tool: BuiltInTool, args: JsonObject): JsonObject {
-  if (runtime.stateless === null || !tool.takesHandle) return args;
-  const { [HANDLE_ARGUMENT]: _handle, ...own } = args;
-  return own;
+/** The arguments that are the tool's own: in the 2026 era the handle is the gateway's, and checked here. */
+function ownArguments(
+  runtime: CallRuntime,
+  tool: BuiltInTool,
+  args: JsonObject,
+): Decision<JsonObject> {
+  if (runtime.stateless === null || !tool.takesHandle) return allow(args);
+  const { [HANDLE_ARGUMENT]: handle, ...own } = args;
+  return handle === undefined || typeof handle === "string"
+    ? allow(own)
+    : refuse("INVALID_ARGUMENT", `${HANDLE_ARGUMENT}: must be a string.`);
 }
 
 /** A call without an effect outside the session: one record, before the reply. */

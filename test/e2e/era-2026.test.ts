@@ -236,6 +236,15 @@ describe("a handle", () => {
     expect(pick(own.body, "result", "structuredContent", "entries")).toHaveLength(2);
   });
 
+  it("is a text; anything else is an argument that does not fit", async () => {
+    for (const session_id of [5, true, null]) {
+      const headers = session_id === null ? {} : { "mcp-param-atlas-session": String(session_id) };
+      const { status, body } = await call("list_files", { session_id }, { headers });
+      expect([status, errorCode(body)]).toEqual([200, "INVALID_ARGUMENT"]);
+      expect(JSON.stringify(body)).toContain("session_id: must be a string");
+    }
+  });
+
   it("of one era is none of the other", async () => {
     const session_id = await begun("/srv/eras");
     const response = await fetch(`${gateway.url}/mcp`, {
