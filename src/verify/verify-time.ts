@@ -6,16 +6,14 @@
  */
 import type { Finding, Verdict } from "../audit/report.ts";
 import { openCheckpoint } from "../log/checkpoint.ts";
-import { cosignatureTime, cosignatureVerifier } from "../log/cosignature.ts";
+import {
+  cosignatureTime,
+  cosignatureVerifier,
+  TIME_TOLERANCE_SECONDS,
+} from "../log/cosignature.ts";
 import { parseLeaf } from "../log/leaf.ts";
 import type { BundleLeaf, BundleLog } from "./bundle.ts";
 import { at0, type Evidence, NOT_ANCHORED, unsaid, VKEY_NEEDED } from "./evidence.ts";
-
-/**
- * Seconds that a leaf may lie outside: clocks differ, a cosignature is of whole
- * seconds, and a witness signs a checkpoint some time after it was made.
- */
-export const TIME_TOLERANCE_SECONDS = 60;
 
 export async function verifyTime(evidence: Evidence): Promise<Verdict> {
   const { log, opened, trust } = evidence;

@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Report } from "../../src/audit/report.ts";
 import { createVerifier } from "../../src/audit/verify.ts";
+import { TIME_TOLERANCE_SECONDS } from "../../src/log/cosignature.ts";
 import { LogUnreadable } from "../../src/log/reader.ts";
 import { parseBundle } from "../../src/verify/bundle.ts";
 import { parseReceipts } from "../../src/verify/receipts.ts";
 import { type Trust, verifyBundle } from "../../src/verify/verify-bundle.ts";
-import { TIME_TOLERANCE_SECONDS } from "../../src/verify/verify-time.ts";
 import {
   bundleText,
   hashAt,
