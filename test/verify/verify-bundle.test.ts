@@ -250,8 +250,9 @@ describe("a bundle's form", () => {
     );
   });
 
-  it("refuses whole numbers that JavaScript would round", () => {
+  it("refuses numbers that JavaScript would round", () => {
     expect(refusal(text().replace('"seq":2,', '"seq":9007199254740993,'))).toMatch(/number/);
+    expect(refusal(text().replace('"seq":2,', '"seq":2.0000000000000000001,'))).toMatch(/number/);
     expect(refusal(text().replace('"index":1,', '"index":1.5,'))).toMatch(/index/);
   });
 
