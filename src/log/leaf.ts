@@ -6,9 +6,11 @@
 import * as z from "zod";
 import { canonicalJson } from "../audit/canonical.ts";
 import { parseJson } from "../audit/parse-json.ts";
+import { isTimestamp } from "../audit/record.ts";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
-const timestamp = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+/** A date, for what is compared with it: every comparison with one that is none is false. */
+const timestamp = z.string().refine(isTimestamp);
 const common = { timestamp, v: z.literal(1) };
 
 /** Where a session's chain stood: `open` its first record, `head` a later one, `close` the last. */

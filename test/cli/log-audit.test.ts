@@ -142,12 +142,13 @@ describe("atlas-gate log audit", () => {
       leafOf("a", a, "head", 3),
     ]);
     log.entries.push(new TextEncoder().encode("{}"));
-    await log.publish();
+    const undated = { ...leafOf("c", lines("c"), "open", 1), timestamp: "2026-99-99T99:99:99.999Z" };
+    await log.commit([undated as Leaf]);
     await writeLog(folder, log);
     const ran = await atlasGate("log", "audit", folder.path, "--vkey", vkey, "--json");
     expect([ran.code, found(ran.stdout)]).toEqual([
       1,
-      ["1", "2", "4", "5", "7"].map((at) => `${at} LEAF_ORDER`).concat("8 LEAF_MALFORMED"),
+      ["1", "2", "4", "5", "7"].map((at) => `${at} LEAF_ORDER`).concat("8 LEAF_MALFORMED", "9 LEAF_MALFORMED"),
     ]);
   });
 

@@ -179,6 +179,8 @@ describe("leaves", () => {
     ["a seq of 0", text.replace(":3", ":0")],
     ["an unknown kind", text.replace("head", "tail")],
     ["upper-case hex", text.replace("ab", "AB")],
+    ["a time that is no date", text.replace("11-22T10", "99-99T99")],
+    ["a day that no month has", text.replace("11-22", "02-30")],
     ["nothing", ""],
     ["a byte order mark", `\ufeff${text}`],
   ])("are none with %s", (_, changed) => {
