@@ -1,7 +1,7 @@
 /**
  * @module
  * Complete: the log, walked from its first entry, holds nothing of the session
- * that the records do not have. A proof of inclusion shows what is there; only
+ * that the records do not have, and its leaves at no other time than their neighbours'. A proof of inclusion shows what is there; only
  * the walk shows what was left out, even where everything is gone.
  */
 import type { Finding, Verdict } from "../audit/report.ts";
@@ -60,13 +60,17 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
     if (edge.size === anchor?.size) checkRoot(anchor, "the bundle's checkpoint");
   };
   if (anchor?.size === 0) checkRoot(anchor, "the bundle's checkpoint");
+  const misdated = timeOrder(records.session);
   for await (const { first, entries } of readEntries(reader, end.size)) {
     const split = Math.max(0, Math.min(entries.length, (anchor?.size ?? 0) - first));
     take(entries.slice(0, split));
     if (split < entries.length) take(entries.slice(split));
     for (const [i, entry] of entries.entries()) {
-      const finding = contradiction(records, parseLeaf(entry), first + i);
-      if (finding !== null) findings.push(finding);
+      const leaf = parseLeaf(entry);
+      if (leaf === null) continue;
+      for (const finding of [contradiction(records, leaf, first + i), misdated(leaf, first + i)]) {
+        if (finding !== null) findings.push(finding);
+      }
     }
   }
   checkRoot(end, "its checkpoint");
@@ -75,10 +79,10 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
 
 function contradiction(
   { session, last, hashAt }: Evidence["records"],
-  leaf: Leaf | null,
+  leaf: Leaf,
   index: number,
 ): Finding | null {
-  if (leaf === null || leaf.kind === "key" || leaf.session !== session) return null;
+  if (leaf.kind === "key" || leaf.session !== session) return null;
   const { seq } = leaf;
   if (seq > last) {
     const message = `Leaf ${index} is of record ${seq}, the records end at ${last}`;
@@ -86,4 +90,32 @@ function contradiction(
   }
   if (hashAt(seq) === leaf.hash_chain) return null;
   return { seq, code: "ANCHOR_MISMATCH", message: `Leaf ${index} is of another record ${seq}` };
+}
+
+/**
+ * Whether the session's leaves stand where their times do: the log's run forward. Without
+ * this, a bundle that names an older checkpoint as the last one before a leaf could
+ * have it dated back to then.
+ */
+function timeOrder(session: string): (leaf: Leaf, index: number) => Finding | null {
+  /** The latest so far, of all leaves and of the session's. */
+  let [latest, own] = ["", ""];
+  return (leaf, index) => {
+    const { timestamp } = leaf;
+    let finding: Finding | null = null;
+    if (leaf.kind !== "key" && leaf.session === session) {
+      if (timestamp < latest) {
+        const message = `Leaf ${index} says ${timestamp}, one before it ${latest}`;
+        finding = { seq: leaf.seq, code: "TIME_BACKWARDS", message };
+      } else {
+        own = timestamp;
+      }
+    } else if (timestamp < own) {
+      const message = `A leaf of the session says ${own}, leaf ${index} after it ${timestamp}`;
+      finding = at0("TIME_BACKWARDS", message);
+      own = "";
+    }
+    if (latest < timestamp) latest = timestamp;
+    return finding;
+  };
 }

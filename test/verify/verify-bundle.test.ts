@@ -45,7 +45,7 @@ beforeAll(async () => {
     [one, two],
     START_MS + 2000,
   );
-  await log.commit([leafOf(OTHER, OTHERS, "head", 3)], [one], START_MS + 3000);
+  await log.commit([leafOf(OTHER, OTHERS, "head", 3, START_MS + 2500)], [one], START_MS + 3000);
   await log.commit([leafOf(ID, LINES, "head", 6, START_MS + 4000)], [one, two], START_MS + 5000);
   const receipts = [2, 6].map((seq) => ({ session_id: ID, seq, hash_chain: hashAt(LINES, seq) }));
   trust = {
@@ -129,7 +129,7 @@ describe("a session as it was", () => {
     const grown = log.rolledBack(log.size);
     await grown.commit(
       Array.from({ length: 300 }, (_, i) =>
-        leafOf(`later-${i}`, sessionLines(`later-${i}`, 1), "open", 1),
+        leafOf(`later-${i}`, sessionLines(`later-${i}`, 1), "open", 1, START_MS + 6000),
       ),
     );
     const report = await verifyBundle(bundle, { ...trust, log: grown.reader() });
