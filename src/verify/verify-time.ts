@@ -106,6 +106,8 @@ class Bounds {
   }
 }
 
+/** A cosignature can say a time that is past every date (ECMA-262, Time Values). */
 function iso(seconds: number): string {
-  return new Date(seconds * 1000).toISOString();
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? `second ${seconds}` : date.toISOString();
 }

@@ -214,6 +214,18 @@ describe("time", () => {
     expect(okOf(await at(START_MS + 10_000 + tolerance), "time")).toBe(true);
   });
 
+  it("says what a witness said, also where it is past every date", async () => {
+    const timed = await TestLog.create();
+    const seconds = 8_640_000_000_001;
+    await timed.commit([leafOf(OTHER, OTHERS, "open", 1)], [one], seconds * 1000);
+    await timed.commit([leafOf(ID, LINES, "open", 1)], [one], START_MS);
+    const own = { vkeys: [timed.vkey], policy: policyOf([one], 1) };
+    const { time } = (await verifyBundle(timed.bundle(ID, LINES), own)).verdicts;
+    expect(time.findings).toMatchObject([
+      { seq: 1, code: "TIME_TOO_EARLY", message: expect.stringContaining(`second ${seconds}`) },
+    ]);
+  });
+
   it("refuses bounds that do not enclose the leaf, and checkpoints of another log", async () => {
     const moved = log.bundleLog(ID);
     const [leaf] = moved.leaves;
