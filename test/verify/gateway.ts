@@ -95,6 +95,13 @@ export class TestLog {
     return copy;
   }
 
+  /** The same log as it goes on under another key. */
+  async rotated(seed: number): Promise<TestLog> {
+    const copy = new TestLog(this.origin, await importSeed(seedOf(seed)), [...this.entries]);
+    for (const [at, note] of this.checkpoints) copy.checkpoints.set(at, note);
+    return copy;
+  }
+
   get size(): number {
     return this.entries.length;
   }

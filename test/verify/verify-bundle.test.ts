@@ -233,14 +233,46 @@ describe("time", () => {
     const swapped = [{ ...leaf, before: leaf.after, after: leaf.before }];
     const misplaced = read(bundleText(ID, LINES, { ...moved, leaves: swapped }));
     expect(codes(await verifyBundle(misplaced, trust), "time")).toEqual(["0 BOUND_MISPLACED"]);
-    const foreign = await TestLog.create(9);
+    const foreign = await TestLog.create(9, "other.example/log");
     const note = await foreign.commit([leafOf(OTHER, OTHERS, "open", 1)], [one], 0);
-    const checkpoints = { ...moved.checkpoints, 1: note };
-    const report = await verifyBundle(
-      read(bundleText(ID, LINES, { ...moved, checkpoints })),
-      trust,
+    const otherSize = await log.rotated(9);
+    otherSize.entries.push(...log.entries);
+    for (const bound of [
+      note,
+      await otherSize.publish([one], 0),
+      log.checkpoint,
+      early.replace("\u2014 gate.example/log ", "\u2014 gate.example/log A"),
+      early.replace("\n1\n", "\n01\n"),
+      early.replace(/\n1\n.{4}/, "\n1\nAAAA"),
+      "",
+    ]) {
+      const checkpoints = { ...moved.checkpoints, 1: bound };
+      const changed = read(bundleText(ID, LINES, { ...moved, checkpoints }));
+      expect(codes(await verifyBundle(changed, trust), "time")).toEqual(["0 BOUND_NOT_SIGNED"]);
+    }
+  });
+
+  it("is that of the bounds whose key was given, after the log's key was changed", async () => {
+    const rotated = await log.rotated(2);
+    await rotated.commit(
+      [leafOf(OTHER, OTHERS, "head", 3, START_MS + 6000)],
+      [one],
+      START_MS + 6000,
     );
-    expect(codes(report, "time")).toEqual(["0 BOUND_NOT_SIGNED"]);
+    const bundle = rotated.bundle(ID, LINES, true);
+    const policy = policyOf([one], 1);
+    const judged = async (...vkeys: TestLog[]) =>
+      verifyBundle(bundle, { vkeys: vkeys.map(({ vkey }) => vkey), policy, log: rotated.reader() });
+    const both = await judged(log, rotated);
+    expect(both.verdicts.time).toEqual({ ok: true, findings: [] });
+    const current = await judged(rotated);
+    expect([okOf(current, "anchored"), okOf(current, "independence")]).toEqual([true, true]);
+    expect(okOf(current, "time")).toBeNull();
+    expect(codes(current, "time")).toEqual(["0 NO_COSIGNED_TIME"]);
+    // The bounds that are there still count.
+    await rotated.commit([leafOf(ID, LINES, "close", 8, START_MS + 7000)], [one], START_MS + 7000);
+    const later = await verifyBundle(rotated.bundle(ID, LINES), { vkeys: [rotated.vkey], policy });
+    expect(later.verdicts.time).toEqual({ ok: true, findings: [] });
   });
 });
 
