@@ -68,7 +68,11 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
     for (const [i, entry] of entries.entries()) {
       const leaf = parseLeaf(entry);
       if (leaf === null) continue;
-      for (const finding of [contradiction(records, leaf, first + i), misdated(leaf, first + i)]) {
+      const index = first + i;
+      for (const finding of [
+        contradiction(records, leaf, index, anchor?.size ?? 0),
+        misdated(leaf, index),
+      ]) {
         if (finding !== null) findings.push(finding);
       }
     }
@@ -77,16 +81,22 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
   return { ok: findings.length === 0, findings };
 }
 
+/** What a leaf says against the records. `anchored` is the size of the checkpoint that came with them. */
 function contradiction(
   { session, last, hashAt }: Evidence["records"],
   leaf: Leaf,
   index: number,
+  anchored: number,
 ): Finding | null {
   if (leaf.kind === "key" || leaf.session !== session) return null;
   const { seq } = leaf;
   if (seq > last) {
     const message = `Leaf ${index} is of record ${seq}, the records end at ${last}`;
-    return { seq, code: last === 0 ? "SESSION_DELETED" : "TAIL_CUT", message };
+    if (last === 0) return { seq, code: "SESSION_DELETED", message };
+    // Records are read after the checkpoint that comes with them: what is under it they would have.
+    const why =
+      index < anchored ? "" : ": the bundle is older than the log, or was cut; take a new one";
+    return { seq, code: "TAIL_CUT", message: message + why };
   }
   if (hashAt(seq) === leaf.hash_chain) return null;
   return { seq, code: "ANCHOR_MISMATCH", message: `Leaf ${index} is of another record ${seq}` };

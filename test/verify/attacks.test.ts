@@ -158,6 +158,20 @@ describe("records left out", () => {
     });
   });
 
+  it("tells a bundle that may only be older than the log from one that was cut", async () => {
+    const messageOf = async (bundleLog: unknown) => {
+      const bundle = read(bundleText(ID, LINES.slice(0, 4), bundleLog));
+      const { findings } = (await verifyBundle(bundle, trust)).verdicts.completeness;
+      expect(findings.map(({ seq, code }) => `${seq} ${code}`)).toEqual(["6 TAIL_CUT"]);
+      return findings[0]?.message ?? "";
+    };
+    const older = /the bundle is older than the log, or was cut; take a new one/;
+    expect(await messageOf(log.rolledBack(3).bundleLog(ID))).toMatch(older);
+    expect(await messageOf(null)).toMatch(older);
+    // The checkpoint that came with the records has the leaf already.
+    expect(await messageOf(log.bundleLog(ID))).not.toMatch(older);
+  });
+
   it("records after the end: anchored by the closing leaf", async () => {
     const closed = await TestLog.create();
     await closed.commit([leafOf(ID, LINES, "open", 1), leafOf(ID, LINES, "close", 5)]);
