@@ -1,17 +1,29 @@
 /**
  * @module
  * Complete: the log, walked from its first entry, holds nothing of the session
- * that the records do not have, and its leaves at no other time than their neighbours'. A proof of inclusion shows what is there; only
- * the walk shows what was left out, even where everything is gone.
+ * that the records do not have, and its leaves in the order of their times. A proof
+ * of inclusion shows what is there; only the walk shows what was left out, even
+ * where everything is gone.
  */
-import type { Finding, Verdict } from "../audit/report.ts";
+import type { Finding } from "../audit/report.ts";
 import { equalBytes } from "../log/bytes.ts";
 import { type Checkpoint, openCheckpoint } from "../log/checkpoint.ts";
 import { type Leaf, parseLeaf } from "../log/leaf.ts";
 import { leafHash } from "../log/merkle.ts";
 import { type LogReader, LogUnreadable, readEntries } from "../log/reader.ts";
 import { appendLeaves, EMPTY_EDGE, edgeRoot } from "../log/tree-edge.ts";
-import { at0, type Evidence, refusedCheckpoint, unsaid, VKEY_NEEDED } from "./evidence.ts";
+import {
+  at0,
+  type Evidence,
+  type Judged,
+  refusedCheckpoint,
+  type SessionLeaf,
+  unsaid,
+  VKEY_NEEDED,
+  withoutLeaves,
+} from "./evidence.ts";
+
+const LOG_DIFFERS = "LOG_DIFFERS";
 
 const LOG_NEEDED = {
   code: "LOG_NEEDED",
@@ -19,36 +31,36 @@ const LOG_NEEDED = {
 };
 
 /** The walk goes to the log's own newest checkpoint, which must contain the bundle's. */
-export async function verifyCompleteness(evidence: Evidence): Promise<Verdict> {
+export async function verifyCompleteness(evidence: Evidence): Promise<Judged> {
   const { log: reader } = evidence.trust;
-  if (reader === undefined) return unsaid(LOG_NEEDED);
-  if (evidence.keys.length === 0) return unsaid(VKEY_NEEDED);
+  if (reader === undefined) return withoutLeaves(unsaid(LOG_NEEDED));
+  if (evidence.keys.length === 0) return withoutLeaves(unsaid(VKEY_NEEDED));
   try {
     const opened = await openCheckpoint(await reader.checkpoint(), evidence.keys);
     if (!opened.ok) {
-      return { ok: false, findings: [refusedCheckpoint("The log's checkpoint", opened)] };
+      const findings = [refusedCheckpoint("The log's checkpoint", opened)];
+      return withoutLeaves({ ok: false, findings });
     }
     return await walk(evidence, reader, opened.checkpoint);
   } catch (error) {
     if (!(error instanceof LogUnreadable)) throw error;
-    return unsaid({ code: "LOG_UNREADABLE", message: error.message });
+    return withoutLeaves(unsaid({ code: "LOG_UNREADABLE", message: error.message }));
   }
 }
 
-async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Promise<Verdict> {
+async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Promise<Judged> {
   const { hash, opened, records } = evidence;
   const anchor = opened?.ok === true ? opened.checkpoint : null;
   if (anchor !== null && anchor.size > end.size) {
-    return unsaid({
-      code: "LOG_BEHIND",
-      message: `The log shows ${end.size} entries, the bundle's checkpoint is of ${anchor.size}: an old copy, or a log that was rolled back`,
-    });
+    const message = `The log shows ${end.size} entries, the bundle's checkpoint is of ${anchor.size}: an old copy, or a log that was rolled back`;
+    return withoutLeaves(unsaid({ code: "LOG_BEHIND", message }));
   }
   const findings: Finding[] = [];
+  const own: SessionLeaf[] = [];
   let edge = EMPTY_EDGE;
   const checkRoot = (checkpoint: Checkpoint, what: string): void => {
     if (!equalBytes(edgeRoot(hash, edge), checkpoint.root)) {
-      findings.push(at0("LOG_DIFFERS", `The log's entries are not those under ${what}`));
+      findings.push(at0(LOG_DIFFERS, `The log's entries are not those under ${what}`));
     }
   };
   const take = (entries: readonly Uint8Array[]): void => {
@@ -68,6 +80,7 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
     for (const [i, entry] of entries.entries()) {
       const leaf = parseLeaf(entry);
       if (leaf === null) continue;
+      if (leaf.kind !== "key" && leaf.session === records.session) own.push(leaf);
       const index = first + i;
       for (const finding of [
         contradiction(records, leaf, index, anchor?.size ?? 0),
@@ -78,7 +91,8 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
     }
   }
   checkRoot(end, "its checkpoint");
-  return { ok: findings.length === 0, findings };
+  const isTheLog = !findings.some(({ code }) => code === LOG_DIFFERS);
+  return { verdict: { ok: findings.length === 0, findings }, leaves: isTheLog ? own : [] };
 }
 
 /** What a leaf says against the records. `anchored` is the size of the checkpoint that came with them. */
