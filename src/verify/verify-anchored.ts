@@ -20,6 +20,7 @@ import {
   VKEY_NEEDED,
   withoutLeaves,
 } from "./evidence.ts";
+import { unlessRetired } from "./retirement.ts";
 
 export type Anchored = Judged & {
   /** The last record that a leaf covers which holds. */
@@ -56,7 +57,8 @@ export function verifyAnchored({ log, opened, records, hash }: Evidence): Anchor
     else findings.push(finding);
   }
   const leaves = included.map(({ leaf }) => leaf);
-  return { verdict: { ok: findings.length === 0, findings }, leaves, covered };
+  const verdict = { ok: findings.length === 0, findings };
+  return { verdict: unlessRetired(verdict, "TAIL_CUT", records.last, leaves), leaves, covered };
 
   function readLeaf(
     { entry, index, proof }: BundleLeaf,

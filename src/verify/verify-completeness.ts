@@ -22,6 +22,7 @@ import {
   VKEY_NEEDED,
   withoutLeaves,
 } from "./evidence.ts";
+import { unlessRetired } from "./retirement.ts";
 
 const LOG_DIFFERS = "LOG_DIFFERS";
 
@@ -92,7 +93,9 @@ async function walk(evidence: Evidence, reader: LogReader, end: Checkpoint): Pro
   }
   checkRoot(end, "its checkpoint");
   const isTheLog = !findings.some(({ code }) => code === LOG_DIFFERS);
-  return { verdict: { ok: findings.length === 0, findings }, leaves: isTheLog ? own : [] };
+  const leaves = isTheLog ? own : [];
+  const verdict = { ok: findings.length === 0, findings };
+  return { verdict: unlessRetired(verdict, "SESSION_DELETED", records.last, leaves), leaves };
 }
 
 /** What a leaf says against the records. `anchored` is the size of the checkpoint that came with them. */
