@@ -2,7 +2,7 @@
  * @module
  * Anchored: what the log holds of the session, included under a signed
  * checkpoint, is what the records say. It shows every change to records up
- * to the newest leaf, and a tail cut below it.
+ * to the newest leaf that is shown, and a tail cut below it.
  */
 import type { Finding, Verdict } from "../audit/report.ts";
 import type { Checkpoint } from "../log/checkpoint.ts";
