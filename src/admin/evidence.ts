@@ -110,7 +110,7 @@ type Opened = {
 /**
  * The session and what the log holds of it. The log is read first: records are
  * only ever added, so that they cannot be behind the leaves. A session of
- * which only leaves are left is one that somebody deleted: it is no 404.
+ * which only leaves are left was retired, or somebody deleted it: it is no 404.
  */
 async function open(env: Env, id: string, tenant: string, all: boolean): Promise<Opened> {
   const source = await openSource(env, id);

@@ -29,7 +29,7 @@ export function isSha256Hex(text: string): boolean {
 }
 
 /** Whether a text is a point in time as `Date.prototype.toISOString` writes it, years 0 to 9999. */
-function isTimestamp(text: string): boolean {
+export function isTimestamp(text: string): boolean {
   if (!TIMESTAMP.test(text)) return false;
   const ms = Date.parse(text);
   // The comparison refuses February 30th, which Date.parse moves to March.

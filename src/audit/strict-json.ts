@@ -6,6 +6,7 @@
  * that evidence cannot show one thing to a verifier and another to a person.
  */
 import type { JsonValue } from "./json.ts";
+import { keepsItsValue } from "./json-number.ts";
 import { closingQuote, isBeforeColon, parseJson } from "./parse-json.ts";
 
 export type StrictJson =
@@ -50,9 +51,9 @@ function ambiguity(text: string): string | null {
     } else if (character === "-" || (character >= "0" && character <= "9")) {
       NUMBER_REST.lastIndex = at + 1;
       const literal = character + (NUMBER_REST.exec(text)?.[0] ?? "");
-      // Whole numbers are exact to many readers; JavaScript must not have rounded one.
-      const number = Number(literal);
-      if (!Number.isFinite(number) || (INTEGER.test(literal) && String(number) !== literal)) {
+      // Digits are exact to many readers, above all in whole numbers; JavaScript must not have rounded one.
+      const isRounded = INTEGER.test(literal) && String(Number(literal)) !== literal;
+      if (isRounded || !keepsItsValue(literal)) {
         return `a number that not every reader keeps, at character ${at}`;
       }
       at += literal.length - 1;

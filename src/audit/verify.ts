@@ -34,7 +34,12 @@ export type VerifyOptions = {
 };
 
 /** Where a record stands and what its hash is, both as recomputed. */
-export type PlacedRecord = { readonly seq: number; readonly hash: string };
+export type PlacedRecord = {
+  readonly seq: number;
+  readonly hash: string;
+  /** Whether the arguments that its `args_stored_hash` is of are beside it; null where it has none. */
+  readonly args: "there" | "absent" | null;
+};
 
 export type Verifier = {
   /** The next record: an export line, or its value, which is checked as its RFC 8785 text. */
@@ -95,7 +100,7 @@ export function createVerifier(options: VerifyOptions = {}): Verifier {
     else links = typeof record === "string" ? null : [hash];
     expected = seq + 1;
     unreadable = 0;
-    return { seq, hash };
+    return { seq, hash, args: argsBeside(body, value.args) };
   }
 
   /** The value of a line, or null when there is no object in it; then its position is reported. */
@@ -235,6 +240,11 @@ function parseObject(
     if (error instanceof TypeError) return { ok: false, message: error.message };
     throw error;
   }
+}
+
+function argsBeside({ args_stored_hash }: JsonObject, args: JsonValue | undefined) {
+  if (typeof args_stored_hash !== "string") return null;
+  return args === null ? "absent" : "there";
 }
 
 /** The genesis of the session that a record names, if it names one. */

@@ -25,6 +25,8 @@ const stateSchema = z.strictObject({
   /** The unfinished tile of each level. */
   edge: z.array(bytes),
   checkpoint: z.string().nullable(),
+  /** Not in states of before it was remembered. */
+  time: z.string().optional(),
   kinds: z.record(z.string(), z.int()),
   sessions: z.array(z.tuple([z.string(), z.string(), z.int(), z.string()])),
 });
@@ -39,10 +41,11 @@ export async function loadAudit(path: string): Promise<AuditState> {
     throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
   try {
-    const { size, edge, checkpoint, kinds, sessions } = stateSchema.parse(JSON.parse(text));
+    const { size, edge, checkpoint, time, kinds, sessions } = stateSchema.parse(JSON.parse(text));
     return {
       edge: { size, tiles: edge },
       checkpoint,
+      time: time ?? null,
       kinds: new Map(Object.entries(kinds)),
       sessions: new Map(
         sessions.map(([session, kind, seq, hash_chain]) => [session, { kind, seq, hash_chain }]),
@@ -58,12 +61,13 @@ export async function loadAudit(path: string): Promise<AuditState> {
 
 /** Writes beside and renames: an audit that is stopped leaves the state of before. */
 export async function saveAudit(path: string, state: AuditState): Promise<void> {
-  const { edge, sessions, kinds, checkpoint } = state;
+  const { edge, sessions, kinds, checkpoint, time } = state;
   const text = JSON.stringify({
     format: FORMAT,
     size: edge.size,
     edge: edge.tiles.map(encodeBase64),
     checkpoint,
+    ...(time === null ? {} : { time }),
     kinds: Object.fromEntries(kinds),
     sessions: [...sessions].map(([name, at]) => [name, at.kind, at.seq, at.hash_chain]),
   });

@@ -34,7 +34,8 @@ export function describeReport(report: Report, code: ExitCode): string {
   for (const [name, question] of QUESTIONS) {
     const verdict = name === "segments" ? segments : verdicts[name];
     if (verdict === undefined) continue;
-    lines.push(`${wordOf(verdict)}  ${name.padEnd(12)}  ${question}`);
+    const limit = name === "anchored" && verdict.ok === true ? limitOf(report) : "";
+    lines.push(`${wordOf(verdict)}  ${name.padEnd(12)}  ${question}${limit}`);
     for (const { seq, code, message } of verdict.findings.slice(0, MAX_SHOWN)) {
       lines.push(`               ${code}${seq === 0 ? "" : ` at record ${seq}`}: ${message}`);
     }
@@ -42,6 +43,11 @@ export function describeReport(report: Report, code: ExitCode): string {
     if (left > 0) lines.push(`               and ${left} more`);
   }
   return [...lines, "", `What was asked for ${RESULTS[code]}.`].join("\n");
+}
+
+/** Records after the newest leaf could be any: the verdict does not speak of them. */
+function limitOf({ unanchored }: Report): string {
+  return unanchored === 0 ? "" : `, but for the last ${unanchored}`;
 }
 
 function wordOf({ ok }: Verdict): string {

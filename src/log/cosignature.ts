@@ -16,6 +16,12 @@ import {
 
 const TIME_BYTES = 8;
 
+/**
+ * Seconds that honest times of one moment may differ by: clocks do, a cosignature is of
+ * whole seconds, and a witness signs a checkpoint some time after it was made.
+ */
+export const TIME_TOLERANCE_SECONDS = 60;
+
 /** What a witness signs. `seconds` is a POSIX time. */
 export function cosignedMessage(seconds: number, checkpointText: string): Uint8Array {
   return new TextEncoder().encode(`cosignature/v1\ntime ${seconds}\n${checkpointText}`);

@@ -6,19 +6,27 @@
 import * as z from "zod";
 import { canonicalJson } from "../audit/canonical.ts";
 import { parseJson } from "../audit/parse-json.ts";
+import { isTimestamp } from "../audit/record.ts";
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
-const timestamp = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+/** A date, for what is compared with it: every comparison with one that is none is false. */
+const timestamp = z.string().refine(isTimestamp);
 const common = { timestamp, v: z.literal(1) };
 
 /** Where a session's chain stood: `open` its first record, `head` a later one, `close` the last. */
-const headLeaf = z.strictObject({
-  ...common,
-  hash_chain: hex,
-  kind: z.enum(["open", "head", "close"]),
-  seq: z.int().min(1),
-  session: hex,
-});
+const headLeaf = z
+  .strictObject({
+    ...common,
+    hash_chain: hex,
+    kind: z.enum(["open", "head", "close"]),
+    seq: z.int().min(1),
+    session: hex,
+  })
+  // Readers take an `open` leaf for proof of where the session begins.
+  .refine(
+    ({ kind, seq }) => kind !== "open" || seq === 1,
+    "opens at another record than the first",
+  );
 
 /** Records of a session were retired; `remains` says what of them is still kept. */
 const retireLeaf = z.strictObject({

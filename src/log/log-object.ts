@@ -295,6 +295,11 @@ export class LogObject extends DurableObject<Env> {
     };
   }
 
+  /** Keys that sign no more, as vkeys: what they signed stays signed. */
+  retiredKeys(): string[] {
+    return this.#store.keys().flatMap(({ vkey, retired }) => (retired ? [vkey] : []));
+  }
+
   /** The signed checkpoint of a size, of the newest without one; null when none of it was published. */
   checkpoint(size?: number): string | null {
     const row = size === undefined ? this.#store.latest() : this.#store.checkpoint(size);

@@ -14,7 +14,7 @@ import { decodeEntries } from "./entries.ts";
 import { logSigners } from "./keys.ts";
 import { readTile } from "./log-routes.ts";
 import { inclusionProof } from "./merkle.ts";
-import { formatVkey, type VerifierKey } from "./note.ts";
+import { formatVkey, parseVkey, type VerifierKey } from "./note.ts";
 import { type LogReader, LogUnreadable } from "./reader.ts";
 import {
   nodesOfTiles,
@@ -25,8 +25,13 @@ import {
   tileWidth,
 } from "./tiles.ts";
 
-/** The keys that this deployment signs its log with. */
+/** The keys that this deployment signs its log with, the current one first, and those that it has signed it with before. */
 export async function ownLogKeys(env: Env): Promise<VerifierKey[]> {
+  const former = await logStub(env).retiredKeys();
+  return [...(await signingKeys(env)), ...former.flatMap((vkey) => parseVkey(vkey) ?? [])];
+}
+
+async function signingKeys(env: Env): Promise<VerifierKey[]> {
   const { logOrigin, logSeeds } = requireConfig(env);
   return (await logSigners(logOrigin, logSeeds)).map(({ key }) => key);
 }
@@ -75,7 +80,7 @@ export async function sessionLog(
       after: sizes[i]?.after ?? null,
     });
   }
-  const [key] = await ownLogKeys(env);
+  const [key] = await signingKeys(env);
   return {
     origin: checkpoint.origin,
     vkey: key === undefined ? "" : formatVkey(key),

@@ -3,7 +3,7 @@
  * Asks a witness for its cosignature (C2SP tlog-witness). A witness that knows
  * another size than was thought is asked once more from there.
  */
-import { cosignatureTime, cosignatureVerifier } from "./cosignature.ts";
+import { cosignatureTime, cosignatureVerifier, TIME_TOLERANCE_SECONDS } from "./cosignature.ts";
 import { isOf, parseSignatureLine, type VerifierKey } from "./note.ts";
 import { formatAddCheckpoint, MAX_REQUEST_BYTES, parseSize } from "./witness-request.ts";
 
@@ -22,6 +22,8 @@ export type WitnessAnswer =
   | { readonly kind: "ahead"; readonly size: number }
   /** It has cosigned another tree of this size, or finds no way from the one that it knows. */
   | { readonly kind: "forked" }
+  /** It says that it cosigned before the checkpoint was made, or that it will. */
+  | { readonly kind: "false_time"; readonly time: number }
   | { readonly kind: "failed"; readonly message: string };
 
 /** Longest wait for one answer. */
@@ -32,6 +34,8 @@ export type Asked = {
   readonly note: string;
   /** What the cosignature must be over: the note's text. */
   readonly text: string;
+  /** When the checkpoint was made, Unix ms. */
+  readonly madeAt: number;
   /** Where the witness is thought to be. */
   readonly oldSize: number;
   readonly proofFrom: (oldSize: number) => Promise<Uint8Array[]>;
@@ -42,16 +46,17 @@ export async function askWitness(
   witness: Witness,
   asked: Asked,
   send: typeof fetch,
+  now: () => number,
 ): Promise<WitnessAnswer> {
   try {
     const first = await post(witness, asked, Math.min(asked.oldSize, asked.size), send);
     const size = first.status === 409 ? parseSize(first.body) : null;
-    if (size === null) return await readAnswer(witness, asked, first);
+    if (size === null) return await readAnswer(witness, asked, first, now());
     if (size > asked.size) return { kind: "ahead", size };
     const second = await post(witness, asked, size, send);
     const moved = second.status === 409 ? parseSize(second.body) : null;
     if (moved !== null && moved !== size) return { kind: "failed", message: "it moved meanwhile" };
-    return await readAnswer(witness, asked, second);
+    return await readAnswer(witness, asked, second, now());
   } catch (error) {
     return { kind: "failed", message: error instanceof Error ? error.name : "no answer" };
   }
@@ -89,8 +94,9 @@ async function boundedText(response: Response): Promise<string> {
 
 async function readAnswer(
   { key }: Witness,
-  { text }: Asked,
+  { text, madeAt }: Asked,
   { status, body }: Answer,
+  now: number,
 ): Promise<WitnessAnswer> {
   if (status === 409 || status === 422) return { kind: "forked" };
   if (status !== 200) return { kind: "failed", message: `status ${status}` };
@@ -100,7 +106,18 @@ async function readAnswer(
     if (signature === null || !isOf(key, signature)) continue;
     const time = cosignatureTime(signature);
     if (time === null || !(await cosignatureVerifier(key).verify(text, signature.bytes))) break;
+    if (!isPlausible(time, madeAt, now)) return { kind: "false_time", time };
     return { kind: "cosigned", line: signature.line, time };
   }
   return { kind: "failed", message: "no cosignature of its key" };
+}
+
+/**
+ * The times of the leaves after this checkpoint come after its cosignatures, and those
+ * before it are held against them: a time that cannot be must not get in.
+ */
+function isPlausible(seconds: number, madeAt: number, now: number): boolean {
+  // A log that once believed a witness may be ahead of the clock.
+  const earliest = Math.min(madeAt, now) / 1000 - TIME_TOLERANCE_SECONDS;
+  return earliest <= seconds && seconds <= now / 1000 + TIME_TOLERANCE_SECONDS;
 }

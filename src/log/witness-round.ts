@@ -72,10 +72,12 @@ async function askOne(
       size: target.size,
       note: target.note,
       text: note.text,
+      madeAt: target.at,
       oldSize: row.size,
       proofFrom: (oldSize) => proofFrom(store, bucket, oldSize, target.size),
     },
     send,
+    now,
   );
   store.saveWitness(nextRow(row, target, answer, now()));
   if (answer.kind === "cosigned") return answer;

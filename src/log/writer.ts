@@ -21,8 +21,9 @@ import { logEvent } from "../ops/log.ts";
 import { copyName, type LogBucket, TEXT } from "./bucket.ts";
 import { equalBytes } from "./bytes.ts";
 import { type Checkpoint, checkpointOf, formatCheckpoint } from "./checkpoint.ts";
+import { TIME_TOLERANCE_SECONDS } from "./cosignature.ts";
 import { decodeEntries, encodeEntries } from "./entries.ts";
-import { type Leaf, leafText } from "./leaf.ts";
+import { type Leaf, leafSchema, leafText } from "./leaf.ts";
 import { leafHash } from "./merkle.ts";
 import { formatVkey, type NoteSigner, signNote } from "./note.ts";
 import { LogRefused } from "./refusal.ts";
@@ -30,6 +31,9 @@ import { type OfferedLeaf, type Outcome, sequence } from "./sequence.ts";
 import type { Head, LoadedLog, LogStore, Staged } from "./store.ts";
 import { TILE_WIDTH, tilePath } from "./tiles.ts";
 import { appendLeaves, edgeOf, edgeRoot, type TileBytes, type TreeEdge } from "./tree-edge.ts";
+
+/** No cosignature moves the log's time further ahead of the clock than an honest one can. */
+const MAX_AHEAD_MS = TIME_TOLERANCE_SECONDS * 1000;
 
 export type LogDeps = {
   readonly store: LogStore;
@@ -84,12 +88,16 @@ export class LogWriter {
   async commit(offered: readonly OfferedLeaf[], nowMs: number): Promise<Outcome[]> {
     const { store, signers, origin } = this.#deps;
     const { outcomes, fresh } = sequence(offered, store);
-    const at = Math.max(nowMs, this.#notBefore, store.latest()?.cosignedAt ?? 0);
+    const cosignedAt = Math.min(store.latest()?.cosignedAt ?? 0, nowMs + MAX_AHEAD_MS);
+    const at = Math.max(nowMs, this.#notBefore, cosignedAt);
     const timestamp = new Date(at).toISOString();
-    const leaves: Leaf[] = [
-      ...this.#keyLeaves(timestamp),
-      ...fresh.map((leaf) => ({ ...leaf, timestamp, v: 1 as const })),
-    ];
+    // What is staged is carried through: a leaf that no reader takes would stop the log for good.
+    const leaves = leafSchema
+      .array()
+      .parse([
+        ...this.#keyLeaves(timestamp),
+        ...fresh.map((leaf) => ({ ...leaf, timestamp, v: 1 as const })),
+      ]);
     if (leaves.length === 0) return outcomes;
     const entries = leaves.map(leafText);
     const grown = grow(this.#tree, entries);

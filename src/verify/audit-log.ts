@@ -1,9 +1,9 @@
 /**
  * @module
  * The audit of a whole log: every entry against its tile, every tile against the
- * signed root, every session's leaves in order, older checkpoints against
- * the same walk. It remembers the right edge of the tree and the newest leaf of
- * each session, and can go on where it, or an earlier audit, had come to.
+ * signed root, every session's leaves in order, the times of all of them
+ * forward, older checkpoints against the same walk. It remembers the right edge of the tree
+ * and the newest leaf of each session, and can go on where it, or an earlier audit, had come to.
  */
 import type { Sha256 } from "../audit/hash.ts";
 import { equalBytes } from "../log/bytes.ts";
@@ -39,6 +39,8 @@ export type AuditState = {
   readonly kinds: Map<string, number>;
   /** The checkpoint of the last audit that came to its end. */
   checkpoint: string | null;
+  /** The timestamp of the last leaf; null before the first. */
+  time: string | null;
 };
 
 export type AuditOptions = {
@@ -66,7 +68,7 @@ export type AuditReport = {
 };
 
 export function newAudit(): AuditState {
-  return { edge: EMPTY_EDGE, sessions: new Map(), kinds: new Map(), checkpoint: null };
+  return { edge: EMPTY_EDGE, sessions: new Map(), kinds: new Map(), checkpoint: null, time: null };
 }
 
 /** Walks a log. @throws LogUnreadable (`../log/reader.ts`) when a part of it is not there. */
@@ -224,7 +226,8 @@ class Audit {
   }
 
   #checkEntry(index: number, entry: Uint8Array): void {
-    const { sessions, kinds } = this.#options.state;
+    const { state } = this.#options;
+    const { sessions, kinds } = state;
     const leaf = parseLeaf(entry);
     const kind = leaf?.kind ?? "unknown";
     kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
@@ -232,6 +235,12 @@ class Audit {
       this.find(index, "LEAF_MALFORMED", "the entry is no leaf");
       return;
     }
+    // Without it a leaf could be dated back to between two checkpoints that were cosigned long before it.
+    if (state.time !== null && leaf.timestamp < state.time) {
+      const message = `the leaf says ${leaf.timestamp}, the one before it ${state.time}`;
+      this.find(index, "TIME_BACKWARDS", message);
+    }
+    state.time = leaf.timestamp;
     if (leaf.kind === "key") return;
     const problem = disorder(leaf, sessions.get(leaf.session));
     if (problem !== null) this.find(index, "LEAF_ORDER", `session ${leaf.session}: ${problem}`);

@@ -6,6 +6,7 @@
 import type { Sha256 } from "../audit/hash.ts";
 import type { Finding, Verdict } from "../audit/report.ts";
 import type { OpenedCheckpoint } from "../log/checkpoint.ts";
+import type { HeadLeaf, RetireLeaf } from "../log/leaf.ts";
 import type { VerifierKey } from "../log/note.ts";
 import type { LogReader } from "../log/reader.ts";
 import type { WitnessPolicy } from "../log/witness-policy.ts";
@@ -21,6 +22,16 @@ export type CheckedRecords = {
   readonly last: number;
   /** The recomputed hash of the record at a position; undefined where none is, or several that differ. */
   readonly hashAt: (seq: number) => string | undefined;
+};
+
+/** A leaf of a session. */
+export type SessionLeaf = HeadLeaf | RetireLeaf;
+
+/** A verdict by what the log has of the session. */
+export type Judged = {
+  readonly verdict: Verdict;
+  /** The session's leaves that it was shown to have, in its order. */
+  readonly leaves: readonly SessionLeaf[];
 };
 
 /** What comes from outside the bundle: the only source of keys. */
@@ -52,6 +63,11 @@ type Note = Omit<Finding, "seq">;
 /** A verdict that cannot be given, and why. */
 export function unsaid(...notes: readonly Note[]): Verdict {
   return { ok: null, findings: notes.map((note) => ({ seq: 0, ...note })) };
+}
+
+/** What is judged before a leaf has been seen. */
+export function withoutLeaves(verdict: Verdict): Judged {
+  return { verdict, leaves: [] };
 }
 
 export const VKEY_NEEDED: Note = {

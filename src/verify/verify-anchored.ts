@@ -2,37 +2,38 @@
  * @module
  * Anchored: what the log holds of the session, included under a signed
  * checkpoint, is what the records say. It shows every change to records up
- * to the newest leaf, and a tail cut below it.
+ * to the newest leaf that is shown, and a tail cut below it.
  */
 import type { Finding, Verdict } from "../audit/report.ts";
 import type { Checkpoint } from "../log/checkpoint.ts";
-import { type HeadLeaf, parseLeaf, type RetireLeaf } from "../log/leaf.ts";
+import { parseLeaf } from "../log/leaf.ts";
 import { leafHash, verifyInclusion } from "../log/merkle.ts";
 import type { BundleLeaf } from "./bundle.ts";
 import {
   at0,
   type Evidence,
+  type Judged,
   NOT_ANCHORED,
   refusedCheckpoint,
+  type SessionLeaf,
   unsaid,
   VKEY_NEEDED,
+  withoutLeaves,
 } from "./evidence.ts";
+import { unlessRetired } from "./retirement.ts";
 
-export type Anchored = {
-  readonly verdict: Verdict;
+export type Anchored = Judged & {
   /** The last record that a leaf covers which holds. */
   readonly covered: number;
 };
 
-type SessionLeaf = HeadLeaf | RetireLeaf;
-
 /** What the log's leaves say; what receipts say comes to it in {@link withReceipts}. */
 export function verifyAnchored({ log, opened, records, hash }: Evidence): Anchored {
-  if (log === null) return { verdict: unsaid(NOT_ANCHORED), covered: 0 };
-  if (opened === null) return { verdict: unsaid(VKEY_NEEDED), covered: 0 };
+  if (log === null) return { ...withoutLeaves(unsaid(NOT_ANCHORED)), covered: 0 };
+  if (opened === null) return { ...withoutLeaves(unsaid(VKEY_NEEDED)), covered: 0 };
   if (!opened.ok) {
     const findings = [refusedCheckpoint("The checkpoint", opened)];
-    return { verdict: { ok: false, findings }, covered: 0 };
+    return { ...withoutLeaves({ ok: false, findings }), covered: 0 };
   }
   const { checkpoint } = opened;
   const findings: Finding[] = [];
@@ -55,7 +56,9 @@ export function verifyAnchored({ log, opened, records, hash }: Evidence): Anchor
     if (finding === null) covered = Math.max(covered, leaf.seq);
     else findings.push(finding);
   }
-  return { verdict: { ok: findings.length === 0, findings }, covered };
+  const leaves = included.map(({ leaf }) => leaf);
+  const verdict = { ok: findings.length === 0, findings };
+  return { verdict: unlessRetired(verdict, "TAIL_CUT", records.last, leaves), leaves, covered };
 
   function readLeaf(
     { entry, index, proof }: BundleLeaf,

@@ -8,11 +8,11 @@
 import { genesis } from "../audit/chain.ts";
 import type { Sha256 } from "../audit/hash.ts";
 import { sha256Bytes, sha256Hex } from "../audit/hash-portable.ts";
-import type { Report } from "../audit/report.ts";
+import { findingList, type Report } from "../audit/report.ts";
 import { createVerifier } from "../audit/verify.ts";
 import { openCheckpoint } from "../log/checkpoint.ts";
 import type { Bundle, BundleLog } from "./bundle.ts";
-import type { CheckedRecords, Evidence, Trust } from "./evidence.ts";
+import type { CheckedRecords, Evidence, SessionLeaf, Trust } from "./evidence.ts";
 import { verifyAnchored, withReceipts } from "./verify-anchored.ts";
 import { verifyCompleteness } from "./verify-completeness.ts";
 import { verifyIndependence } from "./verify-independence.ts";
@@ -21,6 +21,11 @@ import { checkSegments } from "./verify-segments.ts";
 import { verifyTime } from "./verify-time.ts";
 
 export type { Trust } from "./evidence.ts";
+
+const ARGS_NOT_THERE = [
+  "ARGS_NOT_THERE",
+  "The record's arguments are not there, and no erasure of the session's is shown that took them",
+] as const;
 
 /** Verifies records as they come, and then what the log says of them. */
 export type SessionVerifier = {
@@ -46,6 +51,8 @@ export function createSessionVerifier(
   /** Null where two records claim one position and differ. */
   const hashes = new Map<number, string | null>();
   let last = 0;
+  const withoutArgs = findingList();
+  let isAnyArgsThere = false;
 
   function push(line: string | object): void {
     const placed = verifier.push(line);
@@ -53,6 +60,8 @@ export function createSessionVerifier(
     const known = hashes.get(placed.seq);
     hashes.set(placed.seq, known === undefined || known === placed.hash ? placed.hash : null);
     last = Math.max(last, placed.seq);
+    if (placed.args === "there") isAnyArgsThere = true;
+    else if (placed.args === "absent") withoutArgs.add(placed.seq, ...ARGS_NOT_THERE);
   }
 
   async function finish(log: BundleLog | null, trust: Trust = {}): Promise<Report> {
@@ -65,6 +74,12 @@ export function createSessionVerifier(
     const evidence: Evidence = { hash, records, log, trust, keys, opened };
     const anchored = verifyAnchored(evidence);
     const receipts = checkReceipts(records, trust.receipts);
+    const completeness = await verifyCompleteness(evidence);
+    const { integrity } = report.verdicts;
+    const leaves = [...anchored.leaves, ...completeness.leaves];
+    // An erasure takes all of a session's arguments: what it does not explain is noted, and nothing is false for it.
+    const isErased = !isAnyArgsThere && leaves.some(isErasure);
+    const notes = isErased ? [] : withoutArgs.list();
     return {
       ...report,
       session_id,
@@ -74,9 +89,9 @@ export function createSessionVerifier(
         ? {}
         : { segments: checkSegments(sha256Hex, records, trust.segments) }),
       verdicts: {
-        integrity: report.verdicts.integrity,
+        integrity: { ...integrity, findings: [...integrity.findings, ...notes] },
         anchored: withReceipts(anchored.verdict, receipts),
-        completeness: await verifyCompleteness(evidence),
+        completeness: completeness.verdict,
         independence: await verifyIndependence(evidence),
         time: await verifyTime(evidence),
       },
@@ -84,6 +99,10 @@ export function createSessionVerifier(
   }
 
   return { push, finish };
+}
+
+function isErasure(leaf: SessionLeaf): boolean {
+  return leaf.kind === "retire" && leaf.reason === "erasure";
 }
 
 /** Verifies a bundle. @throws TypeError for names that no session can have. */

@@ -324,6 +324,45 @@ describe("intents", () => {
     expect(openOf({}, result(3), intent)).toEqual([[3], ["2 INTENT_UNKNOWN"]]);
   });
 
+  const EVENTS = ["resource_read", "prompt_get", "completion", "client_request", "admin", "x_new"];
+
+  it.each(EVENTS)("are pending records of any event: %s is answered by its own", (event) => {
+    const pending = { event, result: "pending" };
+    const done = (of: number, more: Members = {}): Members => ({ event, intent_seq: of, ...more });
+    expect(openOf(pending, pending, done(2), done(1, { result: "error" }), close)).toEqual([
+      [],
+      [],
+    ]);
+    expect(openOf(pending, done(1, { result: "input_required" }), close)).toEqual([[], []]);
+    expect(openOf({}, pending)).toEqual([[2], []]);
+    expect(openOf({}, pending, close)).toEqual([[2], ["2 INTENT_OPEN"]]);
+    expect(openOf(pending, done(1), done(1), close)).toEqual([[], ["3 DUPLICATE_RESULT"]]);
+    // One that was refused, or done without an effect, is no pair.
+    expect(openOf({ event }, { event, result: "error" }, close)).toEqual([[], []]);
+  });
+
+  it("are answered by nothing of another pair", () => {
+    const read = { event: "resource_read", result: "pending" };
+    expect(openOf(read, result(1), close)).toEqual([[1], ["2 INTENT_UNKNOWN", "1 INTENT_OPEN"]]);
+    expect(openOf(read, { event: "prompt_get", intent_seq: 1 }, close)).toEqual([
+      [1],
+      ["1 INTENT_OPEN"],
+    ]);
+    expect(openOf(intent, { event: "tool_intent", intent_seq: 1 }, close)[0]).toEqual([1, 2]);
+  });
+
+  it("are answered by no record that is itself pending", () => {
+    const pending = { result: "pending" };
+    expect(openOf(intent, { ...result(1), ...pending }, close)).toEqual([
+      [1],
+      ["2 RESULT_PENDING", "1 INTENT_OPEN"],
+    ]);
+    const read = { event: "resource_read", result: "pending" };
+    expect(
+      openOf(read, { ...read, intent_seq: 1 }, { event: "resource_read", intent_seq: 1 }),
+    ).toEqual([[], ["2 RESULT_PENDING"]]);
+  });
+
   it("may be named by other events without being answered", () => {
     expect(openOf(intent, { event: "client_request", intent_seq: 1 })).toEqual([[1], []]);
   });

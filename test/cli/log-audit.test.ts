@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Leaf } from "../../src/log/leaf.ts";
 import { formatVkey } from "../../src/log/note.ts";
-import { leafOf, sessionLines, TestLog } from "../verify/gateway.ts";
+import { leafOf, START_MS, sessionLines, TestLog } from "../verify/gateway.ts";
 import { atlasGate, Folder, serveLog, writeLog } from "./command.ts";
 
 const lines = (name: string) => sessionLines(name, 3);
@@ -142,13 +142,43 @@ describe("atlas-gate log audit", () => {
       leafOf("a", a, "head", 3),
     ]);
     log.entries.push(new TextEncoder().encode("{}"));
-    await log.publish();
+    const undated = {
+      ...leafOf("c", lines("c"), "open", 1),
+      timestamp: "2026-99-99T99:99:99.999Z",
+    };
+    await log.commit([undated as Leaf]);
     await writeLog(folder, log);
     const ran = await atlasGate("log", "audit", folder.path, "--vkey", vkey, "--json");
     expect([ran.code, found(ran.stdout)]).toEqual([
       1,
-      ["1", "2", "4", "5", "7"].map((at) => `${at} LEAF_ORDER`).concat("8 LEAF_MALFORMED"),
+      ["1", "2", "4", "5", "7"]
+        .map((at) => `${at} LEAF_ORDER`)
+        .concat("8 LEAF_MALFORMED", "9 LEAF_MALFORMED"),
     ]);
+  });
+
+  it("finds times that run backwards, within one audit and from one to the next", async () => {
+    const log = await TestLog.create();
+    const at = (name: string, seconds: number) =>
+      leafOf(name, lines(name), "open", 1, START_MS + seconds * 1000);
+    await log.commit([at("a", 0), at("b", 20), at("c", 20)]);
+    const served = await serveLog(() => log);
+    await using folder = await Folder.create();
+    const state = join(folder.path, "state");
+    const args = ["log", "audit", served.url, "--vkey", vkey, "--json"];
+    expect((await atlasGate(...args, "--state", state)).code).toBe(0);
+    await log.commit([at("d", 10), at("e", 20), at("f", 19)]);
+    for (const more of [[], ["--state", state]]) {
+      const ran = await atlasGate(...args, ...more);
+      expect([ran.code, found(ran.stdout)]).toEqual([1, ["3 TIME_BACKWARDS", "5 TIME_BACKWARDS"]]);
+    }
+    // A state of an audit that did not remember the time goes on without it.
+    const { time, ...older } = JSON.parse(await readFile(state, "utf8"));
+    expect(time).toBe(new Date(START_MS + 20_000).toISOString());
+    await folder.write("state", JSON.stringify(older));
+    const ran = await atlasGate(...args, "--state", state);
+    served.close();
+    expect([ran.code, found(ran.stdout)]).toEqual([1, ["5 TIME_BACKWARDS"]]);
   });
 
   it("exits 2 when a part cannot be read, and tries again what fails for a moment", async () => {

@@ -62,6 +62,23 @@ describe("atlas-gate verify", () => {
     served.close();
   });
 
+  it("says beside the verdict how many records no leaf in the bundle covers", async () => {
+    await using folder = await Folder.create();
+    const { leaves, ...rest } = log.bundleLog(ID);
+    const bundle = async (name: string, shown: typeof leaves) =>
+      folder.write(name, bundleText(ID, LINES, { ...rest, leaves: shown }));
+    const anchoredOf = async (path: string, ...args: string[]) =>
+      (await atlasGate("verify", path, ...args)).stdout.match(/^.*anchored.*$/m)?.[0];
+    const both = await bundle("both.json", leaves);
+    const asTheyAre = "anchored      the log holds them as they are";
+    expect(await anchoredOf(both, "--vkey", vkey)).toBe(`true   ${asTheyAre}, but for the last 1`);
+    const open = await bundle("open.json", leaves.slice(0, 1));
+    expect(await anchoredOf(open, "--vkey", vkey)).toBe(`true   ${asTheyAre}, but for the last 4`);
+    expect(await anchoredOf(open)).toBe(`-      ${asTheyAre}`);
+    const whole = await folder.write("whole.json", log.bundleText(ID, LINES.slice(0, 4)));
+    expect(await anchoredOf(whole, "--vkey", vkey)).toBe(`true   ${asTheyAre}`);
+  });
+
   it("exits 1 when something is false, and says what and where", async () => {
     await using folder = await Folder.create();
     const edited = LINES.with(1, canonical({ ...JSON.parse(LINES[1] ?? ""), notes: "x" }));

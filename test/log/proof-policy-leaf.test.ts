@@ -177,8 +177,11 @@ describe("leaves", () => {
     ["a key twice", text.replace('"seq":3', '"seq":3,"seq":3')],
     ["another key", text.replace('"v":1', '"tenant":"x","v":1')],
     ["a seq of 0", text.replace(":3", ":0")],
+    ["an opening at another record than the first", text.replace("head", "open")],
     ["an unknown kind", text.replace("head", "tail")],
     ["upper-case hex", text.replace("ab", "AB")],
+    ["a time that is no date", text.replace("11-22T10", "99-99T99")],
+    ["a day that no month has", text.replace("11-22", "02-30")],
     ["nothing", ""],
     ["a byte order mark", `\ufeff${text}`],
   ])("are none with %s", (_, changed) => {

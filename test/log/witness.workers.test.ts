@@ -5,7 +5,13 @@ import { sha256Bytes as hash, sha256Hex } from "../../src/audit/hash-node.ts";
 import { parseConfig } from "../../src/config.ts";
 import { logBucket } from "../../src/log/bucket.ts";
 import { checkpointOf, formatCheckpoint } from "../../src/log/checkpoint.ts";
-import { cosignatureTime, cosignatureVerifier } from "../../src/log/cosignature.ts";
+import {
+  cosign,
+  cosignatureTime,
+  cosignatureVerifier,
+  witnessKey,
+} from "../../src/log/cosignature.ts";
+import { importSeed } from "../../src/log/ed25519.ts";
 import { logSigners } from "../../src/log/keys.ts";
 import {
   consistencyProof,
@@ -24,7 +30,7 @@ import {
 } from "../../src/log/note.ts";
 import { LogStore } from "../../src/log/store.ts";
 import type { Witness } from "../../src/log/witness-client.ts";
-import { formatAddCheckpoint } from "../../src/log/witness-request.ts";
+import { formatAddCheckpoint, parseAddCheckpoint } from "../../src/log/witness-request.ts";
 import { witnessRound } from "../../src/log/witness-round.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
 import { admin, BASE, currentOperator, recordsOf } from "../support/gateway.ts";
@@ -386,6 +392,73 @@ describe("a log's round of its witnesses", () => {
       expect(cosigned).toBeNull();
       expect(store.latest()?.note).toBe(before);
       expect(store.witness(formatVkey(await witnessVkey())).error).not.toBeNull();
+    });
+  });
+
+  test.each([
+    ["in a minute and a second", (now: number) => now + 61],
+    ["in ten years", (now: number) => now + 315_360_000],
+    ["in the year 10000", () => 253_402_300_800],
+    ["when no date can say", () => Number.MAX_SAFE_INTEGER],
+    ["before the checkpoint was made", (now: number) => now - 61],
+    ["at the beginning", () => 0],
+  ])(
+    "takes no cosignature that says it was made %s, and goes on in its own time",
+    async (_, timeOf) => {
+      await withLog(async (storage) => {
+        const now = Math.floor(Date.now() / 1000);
+        const key = await importSeed(seed(21));
+        const name = "liar.example/witness";
+        const lying: typeof fetch = async (_input, init) => {
+          const parsed = parseAddCheckpoint(String(init?.body));
+          const text = parseNote(parsed?.note ?? "")?.text ?? "";
+          return new Response(await cosign(name, key, timeOf(now), text));
+        };
+        const deps = await watching("W", lying);
+        const liar = witnessKey(name, key.publicKey);
+        const witness = { name, key: liar, vkey: formatVkey(liar), url: "https://liar.example" };
+        const { writer, store } = await openLog(storage, { origin: "round-6.example/log" });
+        await writer.commit(openings(0, 3), now * 1000);
+        const before = store.latest();
+        const result = await witnessRound({ ...deps, witnesses: [witness], store });
+        expect(result).toMatchObject({ cosigned: null, nextAt: deps.now() + 1000 });
+        expect(store.latest()).toEqual(before);
+        expect(store.witness(witness.vkey)).toMatchObject({
+          cosignedAt: null,
+          error: "false_time",
+        });
+        const said = JSON.parse(logs.at(-1) ?? "");
+        expect(said).toMatchObject({
+          level: "alarm",
+          event: "log_not_witnessed",
+          witness: name,
+          reason: "false_time",
+        });
+        await writer.commit(openings(3, 1), now * 1000 + 5000);
+        expect(store.latest()?.at).toBe(now * 1000 + 5000);
+      });
+    },
+  );
+
+  test("takes cosignatures within a minute of its own time, before and after", async () => {
+    await withLog(async (storage) => {
+      const now = Math.floor(Date.now() / 1000);
+      const key = await importSeed(seed(21));
+      const name = "slow.example/witness";
+      const slow = witnessKey(name, key.publicKey);
+      const witness = { name, key: slow, vkey: formatVkey(slow), url: "https://slow.example" };
+      const { writer, store } = await openLog(storage, { origin: "round-7.example/log" });
+      for (const [i, off] of [-60, 60].entries()) {
+        const send: typeof fetch = async (_input, init) => {
+          const parsed = parseAddCheckpoint(String(init?.body));
+          const text = parseNote(parsed?.note ?? "")?.text ?? "";
+          return new Response(await cosign(name, key, now + off, text));
+        };
+        await writer.commit(openings(i, 1), now * 1000);
+        const deps = { ...(await watching("W", send)), witnesses: [witness], store };
+        expect((await witnessRound(deps)).cosigned).toMatchObject({ size: i + 1 });
+        expect(store.latest()?.cosignedAt).toBe((now + off) * 1000);
+      }
     });
   });
 

@@ -399,6 +399,42 @@ describe("a log refuses to sign", () => {
   });
 });
 
+describe("the time of leaves", () => {
+  const timesOf = async (storage: DurableObjectStorage, size: number) =>
+    (await entriesOf(storage, size)).map((entry) => parseLeaf(entry)?.timestamp);
+
+  test.each([
+    ["ten years ahead", NOW + 315_360_000_000],
+    ["of the year 10000", Date.UTC(10_000, 0, 1)],
+    ["that no date can say", Number.MAX_SAFE_INTEGER * 1000],
+  ])("is not moved by a cosignature %s, should one have got in", async (_, cosignedAt) => {
+    await withLog(async (storage) => {
+      const { writer, store } = await openLog(storage);
+      await writer.commit(openings(0, 1), NOW);
+      store.addCosignatures(1, [], cosignedAt, false);
+      await writer.commit(openings(1, 1), NOW + 1000);
+      const { writer: next } = await openLog(storage);
+      await next.commit(openings(2, 1), NOW + 120_000);
+      expect(await timesOf(storage, 3)).toEqual(
+        // A minute is what honest clocks may differ by.
+        [NOW, NOW + 61_000, NOW + 120_000].map((ms) => new Date(ms).toISOString()),
+      );
+    });
+  });
+
+  test("never is one that a leaf cannot say: the commit fails before anything is staged", async () => {
+    await withLog(async (storage) => {
+      const { writer } = await openLog(storage);
+      await writer.commit(openings(0, 1), NOW);
+      await expect(writer.commit(openings(1, 1), Date.UTC(10_000, 0, 1))).rejects.toThrow();
+      const { writer: next, store } = await openLog(storage);
+      expect(store.load().staged).toBeNull();
+      await next.commit(openings(1, 1), NOW + 1000);
+      await expectSound(storage, 2);
+    });
+  });
+});
+
 describe("a bucket that was rolled back", () => {
   test("gets the newest checkpoint again, with an alarm", async () => {
     await withLog(async (storage) => {

@@ -13,6 +13,7 @@ import {
   leafOf,
   policyOf,
   read,
+  START_MS,
   sessionLines,
   TENANT,
   TestLog,
@@ -157,6 +158,20 @@ describe("records left out", () => {
     });
   });
 
+  it("tells a bundle that may only be older than the log from one that was cut", async () => {
+    const messageOf = async (bundleLog: unknown) => {
+      const bundle = read(bundleText(ID, LINES.slice(0, 4), bundleLog));
+      const { findings } = (await verifyBundle(bundle, trust)).verdicts.completeness;
+      expect(findings.map(({ seq, code }) => `${seq} ${code}`)).toEqual(["6 TAIL_CUT"]);
+      return findings[0]?.message ?? "";
+    };
+    const older = /the bundle is older than the log, or was cut; take a new one/;
+    expect(await messageOf(log.rolledBack(3).bundleLog(ID))).toMatch(older);
+    expect(await messageOf(null)).toMatch(older);
+    // The checkpoint that came with the records has the leaf already.
+    expect(await messageOf(log.bundleLog(ID))).not.toMatch(older);
+  });
+
   it("records after the end: anchored by the closing leaf", async () => {
     const closed = await TestLog.create();
     await closed.commit([leafOf(ID, LINES, "open", 1), leafOf(ID, LINES, "close", 5)]);
@@ -172,6 +187,56 @@ describe("records left out", () => {
       integrity: ["0 EMPTY"],
       completeness: ["1 SESSION_DELETED", "3 SESSION_DELETED", "6 SESSION_DELETED"],
     });
+  });
+});
+
+describe("leaves dated otherwise, by whoever writes the log", () => {
+  const DAY_MS = 86_400_000;
+  const leafAt = (id: string, lines: readonly string[], ms: number, seq = 1) =>
+    leafOf(id, lines, seq === 1 ? "open" : "head", seq, START_MS + ms);
+
+  it("back, with an older checkpoint named as the one before: completeness", async () => {
+    const dated = await TestLog.create();
+    await dated.commit([leafAt(OTHER, OTHERS, -90 * DAY_MS)], [watcher], START_MS - 90 * DAY_MS);
+    await dated.commit([leafAt(OTHER, OTHERS, 0, 2)], [watcher], START_MS);
+    await dated.commit([leafAt(ID, LINES, -60 * DAY_MS)], [watcher], START_MS + 1000);
+    const honest = dated.bundleLog(ID);
+    const own: Partial<Trust> = {
+      vkeys: [dated.vkey],
+      log: dated.reader(),
+      policy: policyOf([watcher], 1),
+    };
+    expect(await judge(LINES, own, honest)).toEqual({
+      completeness: ["1 TIME_BACKWARDS"],
+      time: ["1 TIME_TOO_EARLY"],
+    });
+    const widened = {
+      ...honest,
+      leaves: honest.leaves.map((leaf) => ({ ...leaf, before: 1 })),
+      checkpoints: { ...honest.checkpoints, 1: dated.checkpoints.get(1) },
+    };
+    expect(await judge(LINES, own, widened)).toEqual({ completeness: ["1 TIME_BACKWARDS"] });
+  });
+
+  it("back with the leaves before it, or forward: completeness", async () => {
+    const both = await TestLog.create();
+    await both.commit([leafAt("a", OTHERS, 0)]);
+    await both.commit([leafAt(OTHER, OTHERS, -DAY_MS), leafAt(ID, LINES, -DAY_MS)]);
+    const found = async (own: TestLog) =>
+      judge(LINES, { vkeys: [own.vkey], log: own.reader() }, own.bundleLog(ID));
+    expect(await found(both)).toEqual({ completeness: ["1 TIME_BACKWARDS"] });
+    const forward = await TestLog.create();
+    await forward.commit([leafAt(ID, LINES, DAY_MS)]);
+    await forward.commit([leafAt(OTHER, OTHERS, 0), leafAt(OTHER, OTHERS, 0, 2)]);
+    expect(await found(forward)).toEqual({ completeness: ["0 TIME_BACKWARDS"] });
+  });
+
+  it("in other sessions alone: nothing is said of this one", async () => {
+    const other = await TestLog.create();
+    await other.commit([leafAt(OTHER, OTHERS, 0), leafAt("a", OTHERS, -DAY_MS)]);
+    await other.commit([leafAt(ID, LINES, 1000), leafAt(ID, LINES, 1000, 6)]);
+    const own = { vkeys: [other.vkey], log: other.reader() };
+    expect(await judge(LINES, own, other.bundleLog(ID))).toEqual({});
   });
 });
 

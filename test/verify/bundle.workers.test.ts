@@ -1,9 +1,13 @@
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { canonicalJson } from "../../src/audit/canonical.ts";
 import { genesis } from "../../src/audit/chain.ts";
 import { sha256Hex } from "../../src/audit/hash-node.ts";
 import type { Report } from "../../src/audit/report.ts";
+import { logSigners } from "../../src/log/keys.ts";
+import type { LogObject } from "../../src/log/log-object.ts";
+import { formatVkey } from "../../src/log/note.ts";
 import { ownLogKeys, ownLogReader } from "../../src/log/session-log.ts";
 import { logStub } from "../../src/objects.ts";
 import { parseBundle } from "../../src/verify/bundle.ts";
@@ -121,6 +125,26 @@ describe("a session's bundle", () => {
       expect((await admin("GET", `/audit/sessions/${id}/bundle`)).status).toBe(404);
       expect((await admin("GET", `/audit/sessions/${id}/verify`)).status).toBe(404);
     }
+  });
+});
+
+describe("the gateway's own report", () => {
+  test("knows the keys that signed the log before, too", async () => {
+    await sessionOf(true);
+    const [current] = await ownLogKeys(env);
+    const [former] = await logSigners("localhost/log", [new Uint8Array(32).fill(99)]);
+    if (current === undefined || former === undefined) throw new Error("no key");
+    const retire = (vkey: string) =>
+      runInDurableObject(logStub(env), (_object: LogObject, { storage }) => {
+        storage.sql.exec("INSERT INTO keys (vkey, retired) VALUES (?, 1)", vkey);
+      });
+    await retire(formatVkey(former.key));
+    expect((await ownLogKeys(env)).map(formatVkey)).toEqual([
+      formatVkey(current),
+      formatVkey(former.key),
+    ]);
+    const { bundle } = await bundleOf((await sessionOf(true)).id);
+    expect(bundle.log?.vkey).toBe(formatVkey(current));
   });
 });
 

@@ -28,7 +28,7 @@ import type { LogReader } from "../../src/log/reader.ts";
 import { TILE_WIDTH, type Tile, tileWidth } from "../../src/log/tiles.ts";
 import { parsePolicy, type WitnessPolicy } from "../../src/log/witness-policy.ts";
 import { BUNDLE_FORMAT, type Bundle, parseBundle } from "../../src/verify/bundle.ts";
-import { genesisOf, linkRecords, type Members } from "../audit/reference.ts";
+import { canonical, genesisOf, linkRecords, type Members, sha256 } from "../audit/reference.ts";
 
 export const TENANT = "default";
 export const ORIGIN = "gate.example/log";
@@ -45,6 +45,23 @@ export function sessionLines(id: string, count: number, changes: Members[] = [])
     ...changes[i],
   }));
   return linkRecords(TENANT, id, records);
+}
+
+/** A session whose calls have stored arguments; `kept` says of which records they are still there. */
+export function sessionWithArgs(
+  id: string,
+  count: number,
+  kept: (seq: number) => boolean,
+): string[] {
+  const salt = "5a".repeat(16);
+  const argsAt = (seq: number) => ({ path: `file-${seq}` });
+  const stored = (seq: number) =>
+    seq === 1 ? null : sha256(Buffer.from(salt, "hex"), canonical(argsAt(seq)));
+  const changes = Array.from({ length: count }, (_, i) => ({ args_stored_hash: stored(i + 1) }));
+  return sessionLines(id, count, changes).map((line, i) => {
+    const beside = i > 0 && kept(i + 1) ? { args: argsAt(i + 1), salt } : {};
+    return canonical({ ...JSON.parse(line), ...beside });
+  });
 }
 
 export const hashAt = (lines: readonly string[], seq: number): string =>
@@ -70,6 +87,20 @@ export function leafOf(
   };
 }
 
+/** A session's retirement as the log says it, of the record at `seq`. */
+export function retirementOf(
+  id: string,
+  lines: readonly string[],
+  reason: "retention" | "erasure",
+  seq: number,
+  ms = START_MS,
+): Leaf {
+  const { session, timestamp } = { session: genesisOf(TENANT, id), timestamp: isoAt(ms) };
+  const remains = reason === "retention" ? "nothing" : "chain";
+  const hash_chain = hashAt(lines, seq);
+  return { hash_chain, kind: "retire", reason, remains, seq, session, timestamp, v: 1 };
+}
+
 /** A log with its key. A copy of it is what an operator forks or rolls back to. */
 export class TestLog {
   readonly origin: string;
@@ -92,6 +123,13 @@ export class TestLog {
   rolledBack(size: number): TestLog {
     const copy = new TestLog(this.origin, this.key, this.entries.slice(0, size));
     for (const [at, note] of this.checkpoints) if (at <= size) copy.checkpoints.set(at, note);
+    return copy;
+  }
+
+  /** The same log as it goes on under another key. */
+  async rotated(seed: number): Promise<TestLog> {
+    const copy = new TestLog(this.origin, await importSeed(seedOf(seed)), [...this.entries]);
+    for (const [at, note] of this.checkpoints) copy.checkpoints.set(at, note);
     return copy;
   }
 

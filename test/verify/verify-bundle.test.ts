@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Report } from "../../src/audit/report.ts";
 import { createVerifier } from "../../src/audit/verify.ts";
+import { TIME_TOLERANCE_SECONDS } from "../../src/log/cosignature.ts";
 import { LogUnreadable } from "../../src/log/reader.ts";
 import { parseBundle } from "../../src/verify/bundle.ts";
 import { parseReceipts } from "../../src/verify/receipts.ts";
 import { type Trust, verifyBundle } from "../../src/verify/verify-bundle.ts";
-import { TIME_TOLERANCE_SECONDS } from "../../src/verify/verify-time.ts";
 import {
   bundleText,
   hashAt,
@@ -45,7 +45,7 @@ beforeAll(async () => {
     [one, two],
     START_MS + 2000,
   );
-  await log.commit([leafOf(OTHER, OTHERS, "head", 3)], [one], START_MS + 3000);
+  await log.commit([leafOf(OTHER, OTHERS, "head", 3, START_MS + 2500)], [one], START_MS + 3000);
   await log.commit([leafOf(ID, LINES, "head", 6, START_MS + 4000)], [one, two], START_MS + 5000);
   const receipts = [2, 6].map((seq) => ({ session_id: ID, seq, hash_chain: hashAt(LINES, seq) }));
   trust = {
@@ -129,7 +129,7 @@ describe("a session as it was", () => {
     const grown = log.rolledBack(log.size);
     await grown.commit(
       Array.from({ length: 300 }, (_, i) =>
-        leafOf(`later-${i}`, sessionLines(`later-${i}`, 1), "open", 1),
+        leafOf(`later-${i}`, sessionLines(`later-${i}`, 1), "open", 1, START_MS + 6000),
       ),
     );
     const report = await verifyBundle(bundle, { ...trust, log: grown.reader() });
@@ -214,6 +214,18 @@ describe("time", () => {
     expect(okOf(await at(START_MS + 10_000 + tolerance), "time")).toBe(true);
   });
 
+  it("says what a witness said, also where it is past every date", async () => {
+    const timed = await TestLog.create();
+    const seconds = 8_640_000_000_001;
+    await timed.commit([leafOf(OTHER, OTHERS, "open", 1)], [one], seconds * 1000);
+    await timed.commit([leafOf(ID, LINES, "open", 1)], [one], START_MS);
+    const own = { vkeys: [timed.vkey], policy: policyOf([one], 1) };
+    const { time } = (await verifyBundle(timed.bundle(ID, LINES), own)).verdicts;
+    expect(time.findings).toMatchObject([
+      { seq: 1, code: "TIME_TOO_EARLY", message: expect.stringContaining(`second ${seconds}`) },
+    ]);
+  });
+
   it("refuses bounds that do not enclose the leaf, and checkpoints of another log", async () => {
     const moved = log.bundleLog(ID);
     const [leaf] = moved.leaves;
@@ -221,14 +233,46 @@ describe("time", () => {
     const swapped = [{ ...leaf, before: leaf.after, after: leaf.before }];
     const misplaced = read(bundleText(ID, LINES, { ...moved, leaves: swapped }));
     expect(codes(await verifyBundle(misplaced, trust), "time")).toEqual(["0 BOUND_MISPLACED"]);
-    const foreign = await TestLog.create(9);
+    const foreign = await TestLog.create(9, "other.example/log");
     const note = await foreign.commit([leafOf(OTHER, OTHERS, "open", 1)], [one], 0);
-    const checkpoints = { ...moved.checkpoints, 1: note };
-    const report = await verifyBundle(
-      read(bundleText(ID, LINES, { ...moved, checkpoints })),
-      trust,
+    const otherSize = await log.rotated(9);
+    otherSize.entries.push(...log.entries);
+    for (const bound of [
+      note,
+      await otherSize.publish([one], 0),
+      log.checkpoint,
+      early.replace("\u2014 gate.example/log ", "\u2014 gate.example/log A"),
+      early.replace("\n1\n", "\n01\n"),
+      early.replace(/\n1\n.{4}/, "\n1\nAAAA"),
+      "",
+    ]) {
+      const checkpoints = { ...moved.checkpoints, 1: bound };
+      const changed = read(bundleText(ID, LINES, { ...moved, checkpoints }));
+      expect(codes(await verifyBundle(changed, trust), "time")).toEqual(["0 BOUND_NOT_SIGNED"]);
+    }
+  });
+
+  it("is that of the bounds whose key was given, after the log's key was changed", async () => {
+    const rotated = await log.rotated(2);
+    await rotated.commit(
+      [leafOf(OTHER, OTHERS, "head", 3, START_MS + 6000)],
+      [one],
+      START_MS + 6000,
     );
-    expect(codes(report, "time")).toEqual(["0 BOUND_NOT_SIGNED"]);
+    const bundle = rotated.bundle(ID, LINES, true);
+    const policy = policyOf([one], 1);
+    const judged = async (...vkeys: TestLog[]) =>
+      verifyBundle(bundle, { vkeys: vkeys.map(({ vkey }) => vkey), policy, log: rotated.reader() });
+    const both = await judged(log, rotated);
+    expect(both.verdicts.time).toEqual({ ok: true, findings: [] });
+    const current = await judged(rotated);
+    expect([okOf(current, "anchored"), okOf(current, "independence")]).toEqual([true, true]);
+    expect(okOf(current, "time")).toBeNull();
+    expect(codes(current, "time")).toEqual(["0 NO_COSIGNED_TIME"]);
+    // The bounds that are there still count.
+    await rotated.commit([leafOf(ID, LINES, "close", 8, START_MS + 7000)], [one], START_MS + 7000);
+    const later = await verifyBundle(rotated.bundle(ID, LINES), { vkeys: [rotated.vkey], policy });
+    expect(later.verdicts.time).toEqual({ ok: true, findings: [] });
   });
 });
 
@@ -250,8 +294,9 @@ describe("a bundle's form", () => {
     );
   });
 
-  it("refuses whole numbers that JavaScript would round", () => {
+  it("refuses numbers that JavaScript would round", () => {
     expect(refusal(text().replace('"seq":2,', '"seq":9007199254740993,'))).toMatch(/number/);
+    expect(refusal(text().replace('"seq":2,', '"seq":2.0000000000000000001,'))).toMatch(/number/);
     expect(refusal(text().replace('"index":1,', '"index":1.5,'))).toMatch(/index/);
   });
 
