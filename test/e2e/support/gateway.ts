@@ -9,6 +9,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
+import { sumProblemsOfState } from "./archive-sums.ts";
 import { eventually } from "./eventually.ts";
 import { descendantsOf, isAlive, killNow } from "./processes.ts";
 
@@ -187,10 +188,18 @@ export class Gateway {
     await this.#becomeReady();
   }
 
-  /** Ends it however it stands, and removes its state if that was made for it. */
+  /**
+   * Ends it however it stands, and removes its state if that was made for it. Throws
+   * when its metrics do not add up: whatever a test did, the counts are what D1 holds.
+   */
   async dispose(): Promise<void> {
     await this.kill();
+    // One that never was ready may have no D1.
+    const problems = this.#local === null ? [] : await sumProblemsOfState(this.stateDir);
     if (this.#ownsState) await removeFolder(this.stateDir);
+    if (problems.length > 0) {
+      throw new Error(`Counts that are not what the archive holds:\n${problems.join("\n")}`);
+    }
   }
 
   async #becomeReady(): Promise<void> {
