@@ -13,6 +13,7 @@ import {
   ENTRY_FILTERS,
   type EntryQuery,
   type ExactCount,
+  type IdleQuery,
   LINE_COLUMNS,
   type ScanQuery,
   SESSION_COLUMNS,
@@ -229,13 +230,14 @@ export class D1Archive implements Archive {
     return row?.n ?? 0;
   }
 
-  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+  async idle({ before, ambientBefore, limit }: IdleQuery): Promise<ArchivedSession[]> {
     const { results } = await this.#db
       .prepare(
-        `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < ?
+        `SELECT ${SESSION_FIELDS} FROM sessions
+         WHERE ended_at IS NULL AND last_seen_at < ? AND (era <> 'ambient' OR session_id < ?)
          ORDER BY last_seen_at LIMIT ?`,
       )
-      .bind(before, limit)
+      .bind(before, ambientBefore, limit)
       .all<ArchivedSession>();
     return results;
   }

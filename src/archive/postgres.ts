@@ -17,6 +17,7 @@ import {
   type EntryPlace,
   type EntryQuery,
   type ExactCount,
+  type IdleQuery,
   isSessionId,
   LINE_COLUMNS,
   type ScanQuery,
@@ -267,11 +268,12 @@ export class PostgresArchive implements Archive {
     return rows[0]?.n ?? 0;
   }
 
-  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+  async idle({ before, ambientBefore, limit }: IdleQuery): Promise<ArchivedSession[]> {
     return this.#rows<ArchivedSession>(
-      `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < $1
-       ORDER BY sessions.last_seen_at LIMIT $2`,
-      [before, limit],
+      `SELECT ${SESSION_FIELDS} FROM sessions
+       WHERE ended_at IS NULL AND last_seen_at < $1 AND (era <> 'ambient' OR session_id < $2)
+       ORDER BY sessions.last_seen_at LIMIT $3`,
+      [before, ambientBefore, limit],
     );
   }
 

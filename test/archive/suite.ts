@@ -221,10 +221,23 @@ export function describeArchive(name: string, open: () => Archive): void {
         archive,
         sampleSession([{}], { ...at(1998), ended_at: "2026-01-06T00:00:00.001Z" }),
       );
-      const idle = await archive.idle("2000-01-01T00:00:00.000Z", 10);
-      const ids = [early, late].map(({ row }) => row.session_id);
+      // Of ambient sessions only those of days that are over, however many there are.
+      const ambient = ["0000000a", "0000000c"].map((time) =>
+        sampleSession([{}], {
+          ...at(1997),
+          session_id: `${time}-0000-8000-8000-000000000000`,
+          era: "ambient",
+        }),
+      );
+      for (const session of ambient) await stored(archive, session);
+      const query = {
+        before: "2000-01-01T00:00:00.000Z",
+        ambientBefore: "0000000b-0000-0000-0000-000000000000",
+      };
+      const idle = await archive.idle({ ...query, limit: 10 });
+      const ids = [ambient[0], early, late].map((session) => session?.row.session_id);
       expect(idle.map(({ session_id }) => session_id)).toEqual(ids);
-      expect(await archive.idle("2000-01-01T00:00:00.000Z", 1)).toHaveLength(1);
+      expect(await archive.idle({ ...query, limit: 1 })).toHaveLength(1);
     });
 
     test("finds entries by each filter, newest first", async () => {
