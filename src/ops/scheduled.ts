@@ -27,8 +27,8 @@ export async function runScheduled(env: Env, config: Config, now: number): Promi
     if (deleted > 0) logEvent("info", "connections_deleted", { rows: deleted });
   });
   await step("readiness", () => reportReadiness(env, config));
-  // After those that may have news of the same kind: the newer alert goes out instead.
-  await step("unsent", () => sendUnsent(env, config));
+  // After those that may have news of the same kind, which then goes out instead; not what failed in this run.
+  await step("unsent", () => sendUnsent(env, config, now));
   // Last, for it takes as long as it may.
   await step("daily", () => runDaily(env, config, now));
 }

@@ -33,9 +33,9 @@ export async function sendAlert(
   );
 }
 
-/** Tries again what receivers did not take. */
-export async function sendUnsent(env: Env, config: Config): Promise<void> {
-  for (const { receiver, alert } of await metricsStub(env).unsentAlerts()) {
+/** Tries again what receivers did not take before a time, Unix ms. */
+export async function sendUnsent(env: Env, config: Config, before: number): Promise<void> {
+  for (const { receiver, alert } of await metricsStub(env).unsentAlerts(before)) {
     const webhook = config.alertWebhooks[receiver];
     const read = alertSchema.safeParse(JSON.parse(alert));
     if (webhook !== undefined && read.success) {

@@ -173,10 +173,13 @@ export class MetricsObject extends DurableObject<Env> {
     );
   }
 
-  /** What receivers did not take, the oldest first. */
-  unsentAlerts(): Unsent[] {
+  /** What receivers did not take before a time (Unix ms), the oldest first. */
+  unsentAlerts(before: number): Unsent[] {
     return this.#sql
-      .exec<{ receiver: number; alert: string }>("SELECT receiver, alert FROM unsent ORDER BY at")
+      .exec<{ receiver: number; alert: string }>(
+        "SELECT receiver, alert FROM unsent WHERE at < ? ORDER BY at",
+        before,
+      )
       .toArray();
   }
 

@@ -9,7 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
-import { type ArchiveSums, SUM_QUERIES, sumProblems } from "../../support/sums.ts";
+import {
+  type ArchiveSums,
+  changeOf,
+  heldSeries,
+  type Series,
+  SUM_QUERIES,
+  sumProblems,
+} from "../../support/sums.ts";
 
 const sumsSchema = z.object({
   counts: z.array(z.object({ metric: z.string(), labels: z.string(), value: z.number() })),
@@ -34,14 +41,35 @@ const sumsSchema = z.object({
   ),
 });
 
-/** Every series of a gateway's D1 whose count is not what it holds. Throws when there is no D1. */
-export async function sumProblemsOfState(stateDir: string): Promise<string[]> {
-  return withD1Copy(stateDir, (db) => {
-    const rows = Object.fromEntries(
-      Object.entries(SUM_QUERIES).map(([name, query]) => [name, db.prepare(query).all()]),
-    );
-    return sumProblems(sumsSchema.parse(rows) satisfies ArchiveSums);
-  });
+/**
+ * Every series of a gateway's D1 whose count is not what it holds. Throws when there is no D1.
+ *
+ * @param tampered what a test changed in the rows itself
+ */
+export async function sumProblemsOfState(stateDir: string, tampered: Series): Promise<string[]> {
+  return withD1Copy(stateDir, (db) => sumProblems(sumsOf(db), tampered));
+}
+
+/** Changes the D1 of a gateway that does not run; answers with what that changed in the series. */
+export async function tamperWithState(
+  stateDir: string,
+  change: (db: DatabaseSync) => void,
+): Promise<Series> {
+  const db = new DatabaseSync(await d1File(stateDir));
+  try {
+    const before = heldSeries(sumsOf(db));
+    change(db);
+    return changeOf(before, heldSeries(sumsOf(db)));
+  } finally {
+    db.close();
+  }
+}
+
+function sumsOf(db: DatabaseSync): ArchiveSums {
+  const rows = Object.fromEntries(
+    Object.entries(SUM_QUERIES).map(([name, query]) => [name, db.prepare(query).all()]),
+  );
+  return sumsSchema.parse(rows);
 }
 
 /** Opens a copy of the gateway's D1, its write-ahead log included. */
