@@ -110,6 +110,13 @@ export type SessionQuery = {
   readonly limit: number;
 };
 
+export type IdleQuery = {
+  readonly before: string;
+  /** An ambient session may be idle for its day: only those whose id is less count. */
+  readonly ambientBefore: string;
+  readonly limit: number;
+};
+
 /** What the daily work asks for: sessions in the order of their ids, from one on. */
 export type WalkQuery = {
   readonly after: string;
@@ -175,8 +182,8 @@ export interface Archive {
   walk(query: WalkQuery): Promise<ArchivedSession[]>;
   /** How many sessions of an owner have not ended, ambient ones and those in `except` apart. */
   countLive(owner: SessionOwner, except: readonly string[]): Promise<number>;
-  /** Sessions that have not ended and were last seen before a time, longest ago first. */
-  idle(before: string, limit: number): Promise<ArchivedSession[]>;
+  /** Sessions that have not ended and were last seen before a time, longest ago first; ambient ones with a lesser id alone. */
+  idle(query: IdleQuery): Promise<ArchivedSession[]>;
 
   /** Destroys a session's key and sets `args` and `salt` of its records to null. Repeating is safe. */
   erase(sessionId: string, at: string): Promise<void>;

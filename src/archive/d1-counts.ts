@@ -23,6 +23,9 @@ const COUNT_RECORDS = `
       SELECT 1 FROM audit_log AS stored
       WHERE stored.session_id = record ->> '$.session_id' AND stored.seq = record ->> '$.seq'
     ) AND NOT EXISTS (
+      SELECT 1 FROM audit_log_archive AS aside
+      WHERE aside.session_id = record ->> '$.session_id' AND aside.seq = record ->> '$.seq'
+    ) AND NOT EXISTS (
       SELECT 1 FROM audit_log AS stored WHERE stored.hash_chain = batch.hash_chain
     )
   ), series AS (

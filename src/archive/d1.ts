@@ -13,6 +13,7 @@ import {
   ENTRY_FILTERS,
   type EntryQuery,
   type ExactCount,
+  type IdleQuery,
   LINE_COLUMNS,
   type ScanQuery,
   SESSION_COLUMNS,
@@ -25,14 +26,14 @@ import {
 } from "./archive.ts";
 import { countRecords, countSession } from "./d1-counts.ts";
 
-/** A repeated or overtaken flush must not turn the row back, and an erased key stays erased. */
+/** A repeated or overtaken flush must not turn the row back; an erased key stays erased, and an end an end. */
 const UPSERT_SESSION = `
   INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
   VALUES (${SESSION_COLUMNS.map(() => "?").join(", ")})
   ON CONFLICT (session_id) DO UPDATE SET
     workspace_root = excluded.workspace_root, plan_hash = excluded.plan_hash,
     last_seen_at = excluded.last_seen_at, entries = excluded.entries, head = excluded.head,
-    ended_at = excluded.ended_at
+    ended_at = coalesce(sessions.ended_at, excluded.ended_at)
   WHERE excluded.entries >= sessions.entries`;
 
 /**
@@ -48,11 +49,17 @@ const INSERT_RECORDS = `
   INSERT INTO audit_log (${LINE_COLUMNS.join(", ")}, hash_chain, line, args, salt, created_at)
   SELECT ${LINE_COLUMNS.map((column) => `record ->> '$.${column}'`).join(", ")},
     hash_chain, line, args, salt, ?2
-  FROM parsed WHERE true
+  FROM parsed WHERE NOT EXISTS (
+    SELECT 1 FROM audit_log_archive AS aside
+    WHERE aside.session_id = record ->> '$.session_id' AND aside.seq = record ->> '$.seq'
+  )
   ON CONFLICT DO NOTHING`;
 
-const STORED_HASHES =
-  "SELECT seq, hash_chain FROM audit_log WHERE session_id = ? AND seq BETWEEN ? AND ?";
+/** What a hold has set aside is stored, too. */
+const STORED_HASHES = `
+  SELECT seq, hash_chain FROM audit_log WHERE session_id = ?1 AND seq BETWEEN ?2 AND ?3
+  UNION ALL
+  SELECT seq, hash_chain FROM audit_log_archive WHERE session_id = ?1 AND seq BETWEEN ?2 AND ?3`;
 
 const SESSION_FIELDS = `${SESSION_COLUMNS.join(", ")}, erased_at, retired_at`;
 const RECORD_FIELDS = "seq, line, hash_chain, args, salt";
@@ -223,13 +230,14 @@ export class D1Archive implements Archive {
     return row?.n ?? 0;
   }
 
-  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+  async idle({ before, ambientBefore, limit }: IdleQuery): Promise<ArchivedSession[]> {
     const { results } = await this.#db
       .prepare(
-        `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < ?
+        `SELECT ${SESSION_FIELDS} FROM sessions
+         WHERE ended_at IS NULL AND last_seen_at < ? AND (era <> 'ambient' OR session_id < ?)
          ORDER BY last_seen_at LIMIT ?`,
       )
-      .bind(before, limit)
+      .bind(before, ambientBefore, limit)
       .all<ArchivedSession>();
     return results;
   }

@@ -17,6 +17,7 @@ import {
   type EntryPlace,
   type EntryQuery,
   type ExactCount,
+  type IdleQuery,
   isSessionId,
   LINE_COLUMNS,
   type ScanQuery,
@@ -42,13 +43,13 @@ const INSERT_SESSION = `
   INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
   VALUES (${SESSION_COLUMNS.map((_, at) => `$${at + 1}`).join(", ")})`;
 
-/** A repeated or overtaken flush must not turn the row back, and an erased key stays erased. */
+/** A repeated or overtaken flush must not turn the row back; an erased key stays erased, and an end an end. */
 const UPSERT_SESSION = `
   ${INSERT_SESSION}
   ON CONFLICT (session_id) DO UPDATE SET
     workspace_root = excluded.workspace_root, plan_hash = excluded.plan_hash,
     last_seen_at = excluded.last_seen_at, entries = excluded.entries, head = excluded.head,
-    ended_at = excluded.ended_at
+    ended_at = coalesce(sessions.ended_at, excluded.ended_at)
   WHERE excluded.entries >= sessions.entries`;
 
 /** Locked, so that of two that end a session one counts it. */
@@ -80,12 +81,19 @@ const INSERT_RECORDS = `
   INSERT INTO audit_log
     (${LINE_COLUMNS.join(", ")}, hash_chain, line, args, args_text, salt)
   SELECT ${LINE_COLUMNS.map(columnOf).join(", ")}, hash_chain, line, args::jsonb, args_text, salt
-  FROM batch
+  FROM batch WHERE NOT EXISTS (
+    SELECT 1 FROM audit_log_archive AS aside
+    WHERE aside.session_id = (record ->> 'session_id')::uuid
+      AND aside.seq = (record ->> 'seq')::integer
+  )
   ON CONFLICT DO NOTHING
   RETURNING role, result, event, tool`;
 
-const STORED_HASHES =
-  "SELECT seq, hash_chain FROM audit_log WHERE session_id = $1 AND seq BETWEEN $2 AND $3";
+/** What a hold has set aside is stored, too. */
+const STORED_HASHES = `
+  SELECT seq, hash_chain FROM audit_log WHERE session_id = $1 AND seq BETWEEN $2 AND $3
+  UNION ALL
+  SELECT seq, hash_chain FROM audit_log_archive WHERE session_id = $1 AND seq BETWEEN $2 AND $3`;
 
 const iso = (column: string) =>
   `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS ${column}`;
@@ -260,11 +268,12 @@ export class PostgresArchive implements Archive {
     return rows[0]?.n ?? 0;
   }
 
-  async idle(before: string, limit: number): Promise<ArchivedSession[]> {
+  async idle({ before, ambientBefore, limit }: IdleQuery): Promise<ArchivedSession[]> {
     return this.#rows<ArchivedSession>(
-      `SELECT ${SESSION_FIELDS} FROM sessions WHERE ended_at IS NULL AND last_seen_at < $1
-       ORDER BY sessions.last_seen_at LIMIT $2`,
-      [before, limit],
+      `SELECT ${SESSION_FIELDS} FROM sessions
+       WHERE ended_at IS NULL AND last_seen_at < $1 AND (era <> 'ambient' OR session_id < $2)
+       ORDER BY sessions.last_seen_at LIMIT $3`,
+      [before, ambientBefore, limit],
     );
   }
 

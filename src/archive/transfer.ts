@@ -111,7 +111,10 @@ export async function verifyArchive(
   return { sessions: rows.length, records, problems, next: last?.session_id ?? null };
 }
 
-/** Writes the records of the next segments after the key `after`. Arguments come with the keys of the newest backup. */
+/**
+ * Writes the records of the next segments after the key `after`. Arguments come with the keys of the newest backup.
+ * A session that the archive knows as retired stays in R2 alone, where its retention has put it.
+ */
 export async function rebuild(
   archive: Archive,
   bucket: R2Bucket,
@@ -130,7 +133,9 @@ export async function rebuild(
   const problems: Problem[] = [];
   let records = 0;
   for (const name of names) {
-    const known = (await archive.session(name.session_id)) ?? backedUp.get(name.session_id) ?? null;
+    const stored = await archive.session(name.session_id);
+    if (stored !== null && stored.retired_at !== null) continue;
+    const known = stored ?? backedUp.get(name.session_id) ?? null;
     const key = known === null ? null : sealKeyOf(secretsKey, known);
     const segment = await readSegment(bucket, name.key, key);
     const conflicts = await archive.write(rowAfter(name, known, segment), segment, knownTools);

@@ -9,7 +9,7 @@ import { runDaily } from "../archive/daily.ts";
 import type { Config } from "../config.ts";
 import { announcing } from "../upstream/announce.ts";
 import { refreshAll } from "../upstream/catalogue.ts";
-import { sendAlert } from "./alerts/send.ts";
+import { sendAlert, sendUnsent } from "./alerts/send.ts";
 import type { Alert } from "./alerts/webhooks.ts";
 import { runChecks } from "./checks/run.ts";
 import { deleteOldConnections } from "./connections/log.ts";
@@ -27,6 +27,8 @@ export async function runScheduled(env: Env, config: Config, now: number): Promi
     if (deleted > 0) logEvent("info", "connections_deleted", { rows: deleted });
   });
   await step("readiness", () => reportReadiness(env, config));
+  // After those that may have news of the same kind, which then goes out instead; not what failed in this run.
+  await step("unsent", () => sendUnsent(env, config, now));
   // Last, for it takes as long as it may.
   await step("daily", () => runDaily(env, config, now));
 }

@@ -80,13 +80,23 @@ export function mintedAtMs(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
 }
 
+/** An id that no session made at this time or later is less than, and each made before is. */
+export function firstIdAt(unixMs: number): string {
+  const bytes = new Uint8Array(16);
+  stamp(bytes, unixMs);
+  return toUuid(bytes);
+}
+
 /** Whether an id has the form of an ambient session's: version 8, at a UTC midnight. */
 export function looksAmbient(id: string): boolean {
   if (!UUID_V8.test(id)) return false;
   return mintedAtMs(id) % DAY_MS === 0;
 }
 
+/** How long after its minting an ambient session closes, in ms: at 01:00 UTC of the next day. */
+export const AMBIENT_LIFE_MS = DAY_MS + AMBIENT_GRACE_MS;
+
 /** When the ambient session of the day of `nowMs` closes: 01:00 UTC of the next day, Unix ms. */
 export function ambientCloseMs(nowMs: number): number {
-  return nowMs - (nowMs % DAY_MS) + DAY_MS + AMBIENT_GRACE_MS;
+  return nowMs - (nowMs % DAY_MS) + AMBIENT_LIFE_MS;
 }

@@ -7,6 +7,7 @@ import { genesis } from "../../src/audit/chain.ts";
 import { sha256Hex } from "../../src/audit/hash-node.ts";
 import { requireConfig } from "../../src/config.ts";
 import { logStub } from "../../src/objects.ts";
+import { loseArchive, tampering } from "../support/archive-sums.ts";
 import {
   admin,
   Client,
@@ -65,6 +66,17 @@ async function run(task: string): Promise<void> {
     expect(answer.status).toBe(200);
     if (z.object({ done: z.boolean() }).parse(answer.body).done) return;
   }
+}
+
+/** Has every segment in R2 written into the archive. */
+async function rebuild(): Promise<void> {
+  let after: string | null = null;
+  do {
+    const answer = await admin("POST", "/archive/rebuild", {
+      body: after === null ? {} : { after },
+    });
+    after = progress.parse(answer.body).next;
+  } while (after !== null);
 }
 
 async function hold(body: Record<string, unknown>): Promise<string> {
@@ -151,19 +163,28 @@ test("a session whose object still holds records is not retired", async () => {
   expect(await client.end()).toBe(204);
   await ringUntilReleased(client.id);
   const other = await Client.open(await mintKey("windsurf"));
-  await env.ARCHIVE_DB.prepare(
-    "UPDATE sessions SET ended_at = '2001-01-01T00:00:00.000Z' WHERE session_id = ?",
-  )
-    .bind(other.id)
-    .run();
   await ring(session(other.id));
-  await env.ARCHIVE_DB.prepare(
-    "UPDATE sessions SET ended_at = '2001-01-01T00:00:00.000Z' WHERE session_id = ?",
-  )
-    .bind(other.id)
-    .run();
+  await tampering(() =>
+    env.ARCHIVE_DB.prepare(
+      "UPDATE sessions SET ended_at = '2001-01-01T00:00:00.000Z' WHERE session_id = ?",
+    )
+      .bind(other.id)
+      .run(),
+  );
   await run("retention");
   expect((await sessionRow(other.id))?.retired_at).toBeNull();
+});
+
+test("a rebuild brings nothing back that a hold has set aside", async () => {
+  const client = await releasedSession("aside");
+  await hold({ tenant: "aside", session_id: client.id });
+  advance(91 * DAY);
+  await run("retention");
+  const lines = await exported(client.id);
+  await rebuild();
+  expect(await archiveRows(client.id)).toEqual([]);
+  expect(await exported(client.id)).toEqual(lines);
+  expect(await openArchive(env).page(client.id, 0, 500)).toHaveLength(lines.length);
 });
 
 test("what a hold covers is set aside and not erased, until the hold is lifted", async () => {
@@ -247,7 +268,9 @@ test("a chain that was rewritten as a whole is found by the check, for R2 holds 
   const client = await releasedSession();
   const { sampleSession } = await import("./sample-session.ts");
   const forged = sampleSession([{}, {}, {}], { session_id: client.id, at: Date.now() });
-  await env.ARCHIVE_DB.prepare("DELETE FROM audit_log WHERE session_id = ?").bind(client.id).run();
+  await tampering(() =>
+    env.ARCHIVE_DB.prepare("DELETE FROM audit_log WHERE session_id = ?").bind(client.id).run(),
+  );
   await openArchive(env).write({ ...forged.row, entries: 1_000_000 }, forged.records, []);
   await env.ARCHIVE_DB.prepare("UPDATE sessions SET entries = 3 WHERE session_id = ?")
     .bind(client.id)
@@ -263,12 +286,14 @@ test("a tail that was cut in the archive and in R2 is found by what the log anch
   const [segment] = await segments(id);
   if (last === undefined || newLast === undefined || segment === undefined) throw new Error("none");
   const db = env.ARCHIVE_DB;
-  await db.batch([
-    db.prepare("DELETE FROM audit_log WHERE session_id = ? AND seq = ?").bind(id, last.seq),
-    db
-      .prepare("UPDATE sessions SET entries = ?, head = ? WHERE session_id = ?")
-      .bind(newLast.seq, newLast.hash_chain, id),
-  ]);
+  await tampering(() =>
+    db.batch([
+      db.prepare("DELETE FROM audit_log WHERE session_id = ? AND seq = ?").bind(id, last.seq),
+      db
+        .prepare("UPDATE sessions SET entries = ?, head = ? WHERE session_id = ?")
+        .bind(newLast.seq, newLast.hash_chain, id),
+    ]),
+  );
   const cut = segment.text.trimEnd().split("\n").slice(0, -1).join("\n");
   await env.BUCKET.put(segment.key, `${cut}\n`);
   const found = await verifiedArchive();
@@ -299,18 +324,22 @@ test("a backup holds the day's records, sealed, and the archive is rebuilt from 
   expect(records).not.toContain("personal");
 
   const row = await sessionRow(client.id);
-  for (const table of ["audit_log", "sessions"]) {
-    await env.ARCHIVE_DB.prepare(`DELETE FROM ${table}`).run();
-  }
-  let after: string | null = null;
-  do {
-    const answer = await admin("POST", "/archive/rebuild", {
-      body: after === null ? {} : { after },
-    });
-    after = progress.parse(answer.body).next;
-  } while (after !== null);
+  await loseArchive();
+  await rebuild();
   expect(await exported(client.id)).toEqual(lines);
   expect(await sessionRow(client.id)).toEqual(row);
+});
+
+test("a rebuild brings back nothing that was retired", async () => {
+  const client = await releasedSession();
+  const lines = await exported(client.id);
+  advance(91 * DAY);
+  await run("retention");
+  const row = await sessionRow(client.id);
+  await rebuild();
+  expect(await archiveRows(client.id)).toEqual([]);
+  expect(await sessionRow(client.id)).toEqual(row);
+  expect(await exported(client.id)).toEqual(lines);
 });
 
 test("a session that R2 has lost is found by the check, a day after it ended", async () => {

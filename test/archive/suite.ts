@@ -158,6 +158,46 @@ export function describeArchive(name: string, open: () => Archive): void {
       expect(await counts()).toEqual({ ...counted, 'mcp_session_active{"era":"c_era"}': 0 });
     });
 
+    test("counts a record that is set aside no second time, and stores it in one place", async () => {
+      const archive = open();
+      const role = "aside_role";
+      const { row, records } = await stored(
+        archive,
+        sampleSession([{ tool: "f_one" }, {}], { role }),
+      );
+      const counts = async () =>
+        (await archive.counts()).filter(({ labels }) => labels.includes(role));
+      const before = await counts();
+      await archive.move(row.session_id, "audit_log_archive");
+      expect(await archive.write(row, records, TOOLS)).toEqual([]);
+      expect(await archive.page(row.session_id, 0, 10)).toEqual(records);
+      expect(await archive.entries({ ...ALL, session_id: row.session_id })).toEqual([]);
+      expect(await counts()).toEqual(before);
+      // Another record at its place is an alarm, as it is in the searched table.
+      const other = sampleSession([{ args: { other: true } }], {
+        session_id: row.session_id,
+        role,
+      });
+      expect(await archive.write(row, other.records, TOOLS)).toEqual([1]);
+    });
+
+    test("takes no end back: a session that has ended stays so, and is not counted as live", async () => {
+      const archive = open();
+      const era = "ended_era";
+      const ended_at = "2026-01-06T00:00:00.001Z";
+      const { row, records } = sampleSession([{}, {}, {}], { era, ended_at });
+      const live = async () =>
+        (await archive.counts()).find(({ labels }) => labels.includes(era))?.value ?? 0;
+      await archive.write({ ...row, entries: 1 }, records.slice(0, 1), TOOLS);
+      // Its segments in R2 do not have the record of its end yet.
+      await archive.write({ ...row, entries: 2, ended_at: null }, records.slice(0, 2), TOOLS);
+      expect(await archive.session(row.session_id)).toMatchObject({ entries: 2, ended_at });
+      expect(await live()).toBe(0);
+      await archive.write(row, records, TOOLS);
+      expect(await archive.session(row.session_id)).toMatchObject({ entries: 3, ended_at });
+      expect(await live()).toBe(0);
+    });
+
     test("counts the live sessions of a principal, without the ambient one", async () => {
       const archive = open();
       const own = { tenant: "live", principal: "key:live" };
@@ -181,10 +221,23 @@ export function describeArchive(name: string, open: () => Archive): void {
         archive,
         sampleSession([{}], { ...at(1998), ended_at: "2026-01-06T00:00:00.001Z" }),
       );
-      const idle = await archive.idle("2000-01-01T00:00:00.000Z", 10);
-      const ids = [early, late].map(({ row }) => row.session_id);
+      // Of ambient sessions only those of days that are over, however many there are.
+      const ambient = ["0000000a", "0000000c"].map((time) =>
+        sampleSession([{}], {
+          ...at(1997),
+          session_id: `${time}-0000-8000-8000-000000000000`,
+          era: "ambient",
+        }),
+      );
+      for (const session of ambient) await stored(archive, session);
+      const query = {
+        before: "2000-01-01T00:00:00.000Z",
+        ambientBefore: "0000000b-0000-0000-0000-000000000000",
+      };
+      const idle = await archive.idle({ ...query, limit: 10 });
+      const ids = [ambient[0], early, late].map((session) => session?.row.session_id);
       expect(idle.map(({ session_id }) => session_id)).toEqual(ids);
-      expect(await archive.idle("2000-01-01T00:00:00.000Z", 1)).toHaveLength(1);
+      expect(await archive.idle({ ...query, limit: 1 })).toHaveLength(1);
     });
 
     test("finds entries by each filter, newest first", async () => {

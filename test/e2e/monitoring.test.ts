@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import * as z from "zod";
 import { eventually } from "./support/eventually.ts";
 import { Gateway } from "./support/gateway.ts";
 import { at, send } from "./support/http.ts";
-import { postMcp, RawSession } from "./support/mcp.ts";
+import { RawSession } from "./support/mcp.ts";
 import { Operator } from "./support/operator.ts";
+import { scrape as scrapeOf, sum } from "./support/scrape.ts";
 
 const METRICS_TOKEN = "a-token-of-the-test-s-own";
 
@@ -20,28 +20,7 @@ afterAll(async () => {
   await gateway?.dispose();
 });
 
-/** Every sample of a scrape by its name and labels, as Prometheus would read it. */
-async function scrape(): Promise<Map<string, number>> {
-  const { status, text } = await send(`${gateway.url}/metrics`, {
-    headers: { authorization: `Bearer ${METRICS_TOKEN}` },
-  });
-  expect(status).toBe(200);
-  const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
-  return new Map(
-    lines.map((line) => {
-      const space = line.lastIndexOf(" ");
-      return [line.slice(0, space), Number(line.slice(space + 1))];
-    }),
-  );
-}
-
-function sum(samples: ReadonlyMap<string, number>, metric: string, ...labels: string[]): number {
-  return [...samples]
-    .filter(
-      ([name]) => name.startsWith(`${metric}{`) && labels.every((each) => name.includes(each)),
-    )
-    .reduce((total, [, value]) => total + value, 0);
-}
+const scrape = () => scrapeOf(gateway.url, METRICS_TOKEN);
 
 /** What the archive holds, counted from the records themselves. */
 async function archived(): Promise<{ entries: number; calls: number }> {
@@ -116,26 +95,4 @@ describe("the metrics", () => {
     });
     expect(at(json, "status")).toBe("healthy");
   });
-});
-
-it("a burst of bad credentials leaves few rows, true counts, and honest clients alone", async () => {
-  const BURST = 1_000;
-  const session = await RawSession.open(gateway.url, gateway.keys.windsurf);
-  const since = new Date().toISOString();
-  const bad = async (n: number) => {
-    const key = `ag_${"0".repeat(16)}_${String(n).padStart(43, "x")}`;
-    expect((await postMcp(gateway.url, { n }, { key })).status).toBe(401);
-  };
-  for (let n = 0; n < BURST; n += 50) {
-    await Promise.all(Array.from({ length: 50 }, (_, k) => bad(n + k)));
-    expect((await session.call("read_audit_log", { limit: 1 })).code).toBeNull();
-  }
-  const rows = await eventually("all are counted", async () => {
-    const page = z
-      .object({ connections: z.array(z.object({ count: z.number(), reason: z.string() })) })
-      .parse(await operator.ok("GET", `/connections?outcome=refused&since=${since}&limit=200`));
-    const own = page.connections.filter(({ reason }) => reason === "UNAUTHENTICATED");
-    return own.reduce((total, { count }) => total + count, 0) === BURST ? own : null;
-  });
-  expect(rows.length).toBeLessThan(100);
 });

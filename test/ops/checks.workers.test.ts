@@ -11,11 +11,13 @@ import { scrape } from "../../src/ops/metrics/scrape.ts";
 import { runScheduled } from "../../src/ops/scheduled.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
 import { Client, mintKey, recordsOf, verified } from "../support/gateway.ts";
+import { answerInstead } from "../support/network.ts";
 import {
   advance,
   alarmOf,
   captureLogs,
   DAY,
+  evict,
   HOUR,
   inSession,
   MINUTE,
@@ -28,16 +30,8 @@ import {
 useStoppedClock();
 const logs = captureLogs();
 
-/** Takes the gateway's requests to receivers, and answers them; no name leads anywhere. */
-function receivers(answer: () => Response) {
-  const sent = vi.fn<typeof fetch>(async () => answer());
-  vi.spyOn(globalThis, "fetch").mockImplementation(async (input, init) =>
-    new URL(String(input)).pathname === "/dns-query"
-      ? Response.json({ Status: 3 })
-      : sent(input, init),
-  );
-  return sent;
-}
+/** Takes the gateway's requests to receivers, and answers them. */
+const receivers = (answer: () => Response) => answerInstead(async () => answer());
 
 afterEach(() => {
   vi.spyOn(globalThis, "fetch").mockRestore();
@@ -164,6 +158,56 @@ describe("an alert", () => {
     await sendAlert(env, alert("three"), alerting);
     await sendAlert(env, alert("three"), alerting);
     expect(sent).toHaveBeenCalledTimes(2);
+  });
+
+  test("that one receiver did not take goes to that one again, when the cron trigger comes", async () => {
+    const both = {
+      ...config,
+      alertWebhooks: [
+        { kind: "json" as const, url: "https://up.example.com/hook" },
+        { kind: "json" as const, url: "https://down.example.com/hook" },
+      ],
+    };
+    let isDown = true;
+    const told: string[] = [];
+    vi.spyOn(globalThis, "fetch").mockImplementation(async (input, init) => {
+      const host = new URL(String(input)).hostname.split(".")[0] ?? "";
+      const { key, held_back } = JSON.parse(String(init?.body));
+      if (key !== "five") return new Response();
+      told.push(`${host} ${held_back}`);
+      return new Response(null, { status: host === "down" && isDown ? 500 : 200 });
+    });
+    await sendAlert(env, alert("five"), both);
+    await sendAlert(env, alert("five"), both);
+    expect(told).toEqual(["up 0", "down 0", "down 0"]);
+    // Another life of the object, and it is down still.
+    await evict(metricsStub(env));
+    const cron = () => {
+      advance(MINUTE);
+      return runScheduled(env, both, Date.now());
+    };
+    await cron();
+    isDown = false;
+    await cron();
+    await cron();
+    expect(told).toEqual(["up 0", "down 0", "down 0", "down 0", "down 0"]);
+    advance(HOUR);
+    await sendAlert(env, alert("five"), both);
+    expect(told.slice(5)).toEqual(["up 1", "down 0"]);
+  });
+
+  test("that could not be sent keeps the number of those that were held back", async () => {
+    let status = 200;
+    const sent = receivers(() => new Response(null, { status }));
+    for (let n = 0; n < 3; n++) await sendAlert(env, alert("six"), alerting);
+    status = 500;
+    advance(HOUR);
+    await sendAlert(env, alert("six"), alerting);
+    status = 200;
+    await sendAlert(env, alert("six"), alerting);
+    expect(sent.mock.calls.map(([, init]) => JSON.parse(String(init?.body)).held_back)).toEqual([
+      0, 2, 2,
+    ]);
   });
 
   test("goes to no private address, and the log does not show where", async () => {

@@ -1,15 +1,63 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { METRICS } from "../../src/ops/metrics/catalogue.ts";
+import { isMetric, METRICS } from "../../src/ops/metrics/catalogue.ts";
 import { exposition } from "../../src/ops/metrics/exposition.ts";
 import {
   eraLabel,
+  LABEL_VALUES,
   methodLabel,
+  NONE,
+  OTHER,
+  REGISTERED,
   reasonLabel,
   roleLabel,
   statusLabel,
 } from "../../src/ops/metrics/labels.ts";
 import { Counts } from "../../src/ops/metrics/series.ts";
+
+describe("every label of the catalogue", () => {
+  const LABELS = [...new Set(Object.values(METRICS).flatMap(({ labels }) => [...labels]))].sort();
+  const anyText = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("windsurf", "tools/call", "2026", "__proto__", "constructor", "valueOf", ""),
+  );
+
+  test("has a closed list, but for the names that operators register", () => {
+    expect(Object.keys(LABEL_VALUES).sort()).toEqual(LABELS);
+    const open = LABELS.filter((label) => Reflect.get(LABEL_VALUES, label) === REGISTERED);
+    expect(open).toEqual(["tool", "upstream"]);
+  });
+
+  test("is a value of its list, whoever counts and whatever it is called with", () => {
+    const isNamed = (label: string, value: unknown) => {
+      const values: ReadonlySet<unknown> | typeof REGISTERED = Reflect.get(LABEL_VALUES, label);
+      return values === REGISTERED || [NONE, OTHER].includes(String(value)) || values.has(value);
+    };
+    const counts = new Counts();
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...Object.keys(METRICS).filter(isMetric)),
+        fc.record(Object.fromEntries(LABELS.map((label) => [label, anyText]))),
+        (metric, labels) => {
+          // What is registered is no caller's text, and is held to its list where it is counted.
+          const named = { ...labels, tool: "read_file", upstream: "one" };
+          if (METRICS[metric].type === "histogram") counts.observe(metric, named, 1);
+          else counts.add(metric, named);
+        },
+      ),
+      { numRuns: 20_000 },
+    );
+    const samples = counts.take();
+    const metricsOf = new Set(samples.map(({ metric }) => metric.replace(/_(?:bucket|sum)$/, "")));
+    expect(metricsOf.size).toBe(Object.keys(METRICS).length);
+    for (const { labels } of samples) {
+      const { le: _le, ...named } = JSON.parse(labels);
+      for (const [label, value] of Object.entries(named)) {
+        expect(isNamed(label, value), `${label} ${value}`).toBe(true);
+      }
+    }
+  });
+});
 
 describe("label values", () => {
   test("are of closed lists, whatever a client sends: the number of series has a bound", () => {

@@ -3,7 +3,9 @@ import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { D1Archive } from "../../src/archive/d1.ts";
 import { metricsStub } from "../../src/objects.ts";
-import { admin, BASE, Client, executor, mintKey, newRoot } from "../support/gateway.ts";
+import { LABEL_VALUES, NONE, OTHER } from "../../src/ops/metrics/labels.ts";
+import { builtInToolNames } from "../../src/tools/index.ts";
+import { admin, BASE, Client, executor, mintKey, newRoot, postMcp } from "../support/gateway.ts";
 import {
   advance,
   captureLogs,
@@ -176,6 +178,39 @@ describe("GET /metrics", () => {
       headers: { authorization: `Bearer ${env.ADMIN_TOKEN}` },
     });
     expect(answer.status).toBe(403);
+  });
+
+  test("has no label that a caller chose, whatever was sent", async () => {
+    const client = await Client.open(await mintKey("windsurf"));
+    for (const name of ["nobody_has_this", "__proto__", 'a"b\n', "x".repeat(1_000)]) {
+      await client.call(name);
+      await client.rpc(name);
+      await postMcp(name.replaceAll(/\W/g, "-"), null, { jsonrpc: "2.0", id: 1, method: name });
+      await exports.default.fetch(`${BASE}/mcp`, { method: "PROPFIND" });
+    }
+    await ring(session(client.id));
+    const known = new Set([...builtInToolNames(), OTHER]);
+    const all = async () =>
+      [...(await scraped()).matchAll(/^(\w+)\{(.*)\} \S+$/gm)].flatMap(
+        ([, metric = "", labels = ""]) =>
+          [...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = "", value = ""]) => ({
+            metric,
+            label,
+            value,
+          })),
+      );
+    // Counts of isolates come behind the answers.
+    await expect
+      .poll(all, { timeout: 10_000 })
+      .toContainEqual({ metric: "mcp_requests_total", label: "method", value: OTHER });
+    for (const { metric, label, value } of await all()) {
+      if (label === "le" || [NONE, OTHER].includes(value)) continue;
+      // What the file's first tests push of their own.
+      if (metric === "mcp_alarms_total") continue;
+      const values = Reflect.get(LABEL_VALUES, label);
+      const isNamed = label === "tool" ? known.has(value) : values.has(value);
+      expect(isNamed, `${metric} ${label} ${value}`).toBe(true);
+    }
   });
 
   test("a flush that fails shows, until one goes well", async () => {

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually } from "../e2e/support/eventually.ts";
 import { Gateway } from "../e2e/support/gateway.ts";
 import { send } from "../e2e/support/http.ts";
+import { requireSums } from "./support/archive-sums.ts";
 import { PostgresProxy } from "./support/proxy.ts";
 import { PASSWORD, query, startServer, type TestServer } from "./support/server.ts";
 import { type Standby, startStandby } from "./support/standby.ts";
@@ -28,8 +29,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await gateway?.dispose();
   await proxy?.close();
-  await standby?.server.kill();
-  await primary?.dispose();
+  await requireSums(standby.server.url()).finally(() => standby.server.kill());
+  await primary?.dispose("it was killed, and its standby was asked instead");
 });
 
 test("nothing is lost when the primary dies and the standby takes over", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { startLocalPostgres } from "../../src/cli/postgres/local.ts";
 import { parseConfig } from "../../src/config.ts";
 import { exportLines } from "../e2e/support/chain.ts";
 import { eventually } from "../e2e/support/eventually.ts";
@@ -6,6 +7,7 @@ import { Gateway } from "../e2e/support/gateway.ts";
 import { RawSession } from "../e2e/support/mcp.ts";
 import { Operator } from "../e2e/support/operator.ts";
 import { isAlive } from "../e2e/support/processes.ts";
+import { requireSums } from "./support/archive-sums.ts";
 
 let gateway: Gateway;
 beforeAll(async () => {
@@ -14,7 +16,16 @@ beforeAll(async () => {
     flags: ["--postgres"],
   });
 });
-afterAll(() => gateway?.dispose());
+afterAll(async () => {
+  await gateway.kill();
+  const server = await startLocalPostgres(gateway.stateDir);
+  try {
+    await requireSums(server.url);
+  } finally {
+    await server.stop();
+    await gateway.dispose();
+  }
+});
 
 test("npm start -- --postgres keeps its records, takes its server along, and finds them again", async () => {
   const operator = () => new Operator(gateway.url, gateway.keys.operator);

@@ -72,12 +72,13 @@ async function expectExports(): Promise<void> {
   }
 }
 
-/** What only a superuser does, with the triggers off: the archive is lost. */
+/** What only a superuser does, with the triggers off: the archive is lost, and what it counted with it. */
 async function losePostgres(): Promise<void> {
   await query(
     postgres.url,
     `SET session_replication_role = replica;
-     DELETE FROM audit_log; DELETE FROM audit_log_archive; DELETE FROM sessions`,
+     DELETE FROM audit_log; DELETE FROM audit_log_archive; DELETE FROM sessions;
+     DELETE FROM metric_counts`,
   );
 }
 

@@ -6,6 +6,7 @@ import { canonicalJson } from "../../src/audit/canonical.ts";
 import { unwrapSessionKey } from "../../src/audit/seal.ts";
 import { openSource, PAGE_RECORDS } from "../../src/session/evidence.ts";
 import type { SessionObject } from "../../src/session/session-object.ts";
+import { tampering } from "../support/archive-sums.ts";
 import {
   admin,
   Client,
@@ -382,13 +383,15 @@ describe("a record that was changed behind the gateway's back", () => {
   test("in the archive is an alarm: it is never overwritten, and the session keeps its own", async () => {
     const client = await busySession();
     const count = (await storedRecords(client.id)).length;
-    await env.ARCHIVE_DB.prepare(
-      `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
-         request_id, prev_hash, hash_chain, line, created_at)
-       VALUES (?, 3, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
-    )
-      .bind(client.id, FORGED)
-      .run();
+    await tampering(() =>
+      env.ARCHIVE_DB.prepare(
+        `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
+           request_id, prev_hash, hash_chain, line, created_at)
+         VALUES (?, 3, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
+      )
+        .bind(client.id, FORGED)
+        .run(),
+    );
     await flush(client.id);
     expect(await conflicts(client.id)).toEqual([{ sink: "archive", seq: 3 }]);
     const rows = await archiveRows(client.id);
@@ -427,13 +430,15 @@ describe("a record that was changed behind the gateway's back", () => {
   test("is an alarm when its hash already stands in the archive under another session", async () => {
     const client = await busySession();
     const [, second] = await storedRecords(client.id);
-    await env.ARCHIVE_DB.prepare(
-      `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
-         request_id, prev_hash, hash_chain, line, created_at)
-       VALUES ('another', 1, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
-    )
-      .bind(second?.hash_chain ?? "")
-      .run();
+    await tampering(() =>
+      env.ARCHIVE_DB.prepare(
+        `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
+           request_id, prev_hash, hash_chain, line, created_at)
+         VALUES ('another', 1, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
+      )
+        .bind(second?.hash_chain ?? "")
+        .run(),
+    );
     await flush(client.id);
     expect(await conflicts(client.id)).toEqual([{ sink: "archive", seq: 2 }]);
   });

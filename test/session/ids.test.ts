@@ -4,6 +4,7 @@ import { sha256Hex } from "../../src/audit/hash-node.ts";
 import {
   ambientCloseMs,
   ambientSessionId,
+  firstIdAt,
   isMintedSessionId,
   looksAmbient,
   mintSessionId,
@@ -160,4 +161,13 @@ describe("an ambient session id", () => {
     expect(looksAmbient("00000000-0000-8000-c000-000000000000")).toBe(false);
     expect(looksAmbient("")).toBe(false);
   });
+});
+
+test("the first id of a time is between those that were made before and after", () => {
+  fc.assert(
+    fc.property(key, time, time, (secret, made, ms) => {
+      const id = mintSessionId(secret, made, new Uint8Array(5));
+      expect(id < firstIdAt(ms)).toBe(made < ms);
+    }),
+  );
 });

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, expect, vi } from "vitest";
 import type { StoredRecord } from "../../src/audit/record.ts";
 import type { LogObject } from "../../src/log/log-object.ts";
 import { sessionStub, workspaceStub } from "../../src/objects.ts";
+import type { MetricsObject } from "../../src/ops/metrics/metrics-object.ts";
 import type { SessionObject } from "../../src/session/session-object.ts";
 import type { WorkspaceObject } from "../../src/workspace/workspace-object.ts";
 
@@ -55,7 +56,8 @@ export function captureLogs(): string[] {
 type Stub =
   | DurableObjectStub<SessionObject>
   | DurableObjectStub<WorkspaceObject>
-  | DurableObjectStub<LogObject>;
+  | DurableObjectStub<LogObject>
+  | DurableObjectStub<MetricsObject>;
 
 export function session(id: string) {
   return sessionStub(env, id);

@@ -13,6 +13,7 @@ import { logStub } from "../../src/objects.ts";
 import { parseBundle } from "../../src/verify/bundle.ts";
 import { verifyBundle } from "../../src/verify/verify-bundle.ts";
 import { openings } from "../log/support.ts";
+import { tampering } from "../support/archive-sums.ts";
 import { admin, Client, mintKey } from "../support/gateway.ts";
 import {
   captureLogs,
@@ -225,15 +226,17 @@ describe("tampering in the stores", () => {
   ])("%s in D1, all hashes anew, breaks anchored and completeness", async (_name, change) => {
     const { id } = await sessionOf(true);
     const changed = change(await rowsOf(id)).filter((row) => row !== undefined);
-    await replaceRows(id, relink(id, changed));
+    await tampering(() => replaceRows(id, relink(id, changed)));
     expect(await detected(id)).toEqual(["anchored", "completeness"]);
   });
 
   test("an edit in D1 alone breaks integrity, a cut tail anchored and completeness", async () => {
     const { id } = await sessionOf(true);
-    await env.ARCHIVE_DB.prepare("DELETE FROM audit_log WHERE session_id = ? AND seq > 3")
-      .bind(id)
-      .run();
+    await tampering(() =>
+      env.ARCHIVE_DB.prepare("DELETE FROM audit_log WHERE session_id = ? AND seq > 3")
+        .bind(id)
+        .run(),
+    );
     expect(await detected(id)).toEqual(["anchored", "completeness"]);
     await env.ARCHIVE_DB.prepare(
       `UPDATE audit_log SET line = replace(line, '"notes":null', '"notes":"x"') WHERE session_id = ? AND seq = 2`,
@@ -273,9 +276,11 @@ describe("tampering in the stores", () => {
 
   test("a deleted session is no 404: its leaves are there", async () => {
     const { id } = await sessionOf(true);
-    for (const table of ["audit_log", "sessions"]) {
-      await env.ARCHIVE_DB.prepare(`DELETE FROM ${table} WHERE session_id = ?`).bind(id).run();
-    }
+    await tampering(async () => {
+      for (const table of ["audit_log", "sessions"]) {
+        await env.ARCHIVE_DB.prepare(`DELETE FROM ${table} WHERE session_id = ?`).bind(id).run();
+      }
+    });
     const { bundle } = await bundleOf(id);
     expect(bundle.records).toEqual([]);
     expect(await detected(id)).toEqual(["integrity", "anchored", "completeness"]);

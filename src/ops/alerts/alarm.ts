@@ -5,10 +5,8 @@
  */
 import { type LogFields, logEvent } from "../log.ts";
 import { count, inObject } from "../metrics/collect.ts";
+import type { ALARMS } from "../metrics/labels.ts";
 import { sendAlert } from "./send.ts";
-
-/** Every alarm that there is: each is a label, an alert's key and an event of the log. */
-export const ALARMS = ["archive_conflict"] as const;
 
 /** Tells all who watch, and is done when they are told. Never throws. */
 export async function soundAlarm(

@@ -23,13 +23,17 @@ export const webhooksSchema = z
 
 export type Webhook = z.infer<typeof webhooksSchema>[number];
 
-export type Alert = {
-  /** Of a closed list: alerts with one key are one, and go out once in a while. */
-  readonly key: string;
-  readonly severity: "warning" | "critical";
-  readonly summary: string;
-  readonly details: Readonly<Record<string, string | number>>;
-};
+export const alertSchema = z
+  .strictObject({
+    /** Of a closed list: alerts with one key are one, and go out once in a while. */
+    key: z.string(),
+    severity: z.enum(["warning", "critical"]),
+    summary: z.string(),
+    details: z.record(z.string(), z.union([z.string(), z.number()])).readonly(),
+  })
+  .readonly();
+
+export type Alert = z.infer<typeof alertSchema>;
 
 const PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue";
 

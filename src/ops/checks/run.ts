@@ -67,8 +67,14 @@ async function report(
     });
     const key = `finding ${check} ${subject}`;
     if ((await metricsStub(env).claimAlert(key, AGAIN_MS)) === null) continue;
-    await recordFinding(env, finding);
     fresh.push(finding);
+    try {
+      await recordFinding(env, finding);
+    } catch (error) {
+      // What could not be recorded is news again at the next run, and those on call hear of it now.
+      await metricsStub(env).releaseAlert(key, AGAIN_MS);
+      logEvent("error", "finding_not_recorded", { check, subject, error: String(error) });
+    }
   }
   const [first] = fresh;
   if (first === undefined) return;

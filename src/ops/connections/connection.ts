@@ -3,10 +3,10 @@
  * One line of the connection log: who came from where, and was let in or not.
  */
 import ipaddr from "ipaddr.js";
-import { withoutCredential } from "../../audit/redact.ts";
 import { ERROR_CODES } from "../../policy/errors.ts";
+import { callerText } from "../caller-text.ts";
 
-/** Characters of a user agent that are kept: it comes from outside. */
+/** Bytes of a user agent that are kept: it comes from outside. */
 const MAX_USER_AGENT = 256;
 
 export const OUTCOMES = ["accepted", "refused"] as const;
@@ -35,7 +35,7 @@ export function originOf(
     address: addressOf(request.headers.get("cf-connecting-ip")),
     colo: coloOf(request),
     tls_version: textOf(request.cf?.tlsVersion),
-    user_agent: agent === null ? null : agentOf(agent),
+    user_agent: agent === null ? null : callerText(agent, MAX_USER_AGENT),
   };
 }
 
@@ -47,11 +47,6 @@ export function coloOf(request: Request): string | null {
 /** The one spelling of an address: IPv4 in IPv6 is IPv4. */
 function addressOf(text: string | null): string | null {
   return text !== null && ipaddr.isValid(text) ? ipaddr.process(text).toString() : null;
-}
-
-function agentOf(agent: string): string {
-  const plain = agent.toWellFormed().replaceAll(/\p{C}/gu, " ");
-  return withoutCredential(plain.slice(0, MAX_USER_AGENT));
 }
 
 function textOf(value: unknown): string | null {

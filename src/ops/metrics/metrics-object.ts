@@ -30,6 +30,9 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS alerts (
     key TEXT PRIMARY KEY, sent_at INTEGER NOT NULL, suppressed INTEGER NOT NULL
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS unsent (
+    key TEXT PRIMARY KEY, receiver INTEGER NOT NULL, alert TEXT NOT NULL, at INTEGER NOT NULL
+  ) WITHOUT ROWID;
 `;
 
 /** How long the numbers of an isolate that pushes nothing more are kept, in ms. */
@@ -43,6 +46,9 @@ export type Snapshot = {
   readonly gauges: Sample[];
   readonly stalled: { sink: string; since: number; sessions: number }[];
 };
+
+/** An alert as JSON, and the place of its receiver in the configuration. */
+export type Unsent = { readonly receiver: number; readonly alert: string };
 
 export class MetricsObject extends DurableObject<Env> {
   #pushes = 0;
@@ -121,6 +127,7 @@ export class MetricsObject extends DurableObject<Env> {
   /**
    * Whether an alert may go out now: once in `everyMs` for each key. Answers
    * with how many were held back since the last one, or null to hold this back.
+   * What was kept of the key is not, any more: whoever claims it sends one.
    */
   claimAlert(key: string, everyMs: number): number | null {
     const now = Date.now();
@@ -140,12 +147,40 @@ export class MetricsObject extends DurableObject<Env> {
       key,
       now,
     );
+    this.#sql.exec("DELETE FROM unsent WHERE key = ?", key);
     return known?.suppressed ?? 0;
   }
 
-  /** Takes a claim back, for an alert that reached nobody. */
-  releaseAlert(key: string): void {
-    this.#sql.exec("DELETE FROM alerts WHERE key = ?", key);
+  /** Takes a claim back, for what could not be done with it; those that were held back stay so. */
+  releaseAlert(key: string, everyMs: number, heldBack = 0): void {
+    this.#sql.exec(
+      "UPDATE alerts SET sent_at = ?, suppressed = ? WHERE key = ?",
+      Date.now() - everyMs,
+      heldBack,
+      key,
+    );
+  }
+
+  /** The same for an alert that its receiver did not take: it is kept until there is a newer one of its key. */
+  keepUnsent(key: string, everyMs: number, heldBack: number, unsent: Unsent): void {
+    this.releaseAlert(key, everyMs, heldBack);
+    this.#sql.exec(
+      "INSERT OR REPLACE INTO unsent (key, receiver, alert, at) VALUES (?, ?, ?, ?)",
+      key,
+      unsent.receiver,
+      unsent.alert,
+      Date.now(),
+    );
+  }
+
+  /** What receivers did not take before a time (Unix ms), the oldest first. */
+  unsentAlerts(before: number): Unsent[] {
+    return this.#sql
+      .exec<{ receiver: number; alert: string }>(
+        "SELECT receiver, alert FROM unsent WHERE at < ? ORDER BY at",
+        before,
+      )
+      .toArray();
   }
 
   snapshot(): Snapshot {
@@ -163,5 +198,7 @@ export class MetricsObject extends DurableObject<Env> {
   #prune(): void {
     this.#sql.exec("DELETE FROM pushes WHERE at < ?", Date.now() - PUSHES_KEPT_MS);
     this.#sql.exec("DELETE FROM alerts WHERE sent_at < ?", Date.now() - ALERTS_KEPT_MS);
+    // Of a receiver that is configured no longer, or takes nothing for days.
+    this.#sql.exec("DELETE FROM unsent WHERE at < ?", Date.now() - ALERTS_KEPT_MS);
   }
 }

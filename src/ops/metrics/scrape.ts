@@ -11,13 +11,13 @@ import { openArchive } from "../../archive/open.ts";
 import { logStub, metricsStub } from "../../objects.ts";
 import { SINKS } from "../../session/store.ts";
 import { directoryOf } from "../../upstream/directory.ts";
-import { ALARMS } from "../alerts/alarm.ts";
 import { upSince } from "../deployment.ts";
 import { endingKeys } from "../key-expiry.ts";
 import { freshSwitches } from "../kill-switches.ts";
 import { logEvent } from "../log.ts";
 import { within } from "../within.ts";
 import { exposition } from "./exposition.ts";
+import { ALARMS, type SOURCES } from "./labels.ts";
 import type { Sample } from "./series.ts";
 
 /** What a source may take, in ms: Prometheus itself gives up after ten seconds. */
@@ -30,8 +30,7 @@ const AGES: Readonly<Record<string, string>> = {
 
 type Source = (env: Env, now: number) => Promise<Sample[]>;
 
-/** Each name is a value of the label `source`. */
-const SOURCES: Readonly<Record<string, Source>> = {
+const READERS: Readonly<Record<(typeof SOURCES)[number], Source>> = {
   archive: (env) => openArchive(env).counts(),
   isolates: isolateSamples,
   upstreams: upstreamSamples,
@@ -45,7 +44,7 @@ const SOURCES: Readonly<Record<string, Source>> = {
 /** The exposition as of now, or null when no source answers. */
 export async function scrape(env: Env, now: number): Promise<string | null> {
   const answers = await Promise.all(
-    Object.entries(SOURCES).map(async ([source, read]) => ({
+    Object.entries(READERS).map(async ([source, read]) => ({
       source,
       samples: await answered(source, () => read(env, now)),
     })),

@@ -4,7 +4,7 @@
  * for each bucket, and the sum. Pure.
  */
 import { BUCKETS_SECONDS, METRICS, type MetricName } from "./catalogue.ts";
-import { NONE } from "./labels.ts";
+import { closedValue, NONE } from "./labels.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -34,21 +34,25 @@ export class Counts {
   }
 
   add(metric: MetricName, labels: Labels, by = 1): void {
-    this.#put(keyOf(metric, labels), by, () => ({ metric, labels: labelsText(metric, labels) }));
+    this.#put(keyOf(metric, labels), by, () => ({
+      metric,
+      labels: labelsText(metric, closed(labels)),
+    }));
   }
 
   /** Puts a duration into its histogram. */
   observe(metric: MetricName, labels: Labels, seconds: number): void {
     const bound = BUCKETS_SECONDS.find((each) => seconds <= each);
     const key = keyOf(metric, labels);
+    const text = () => labelsText(metric, closed(labels));
     // Kept apart by bucket; what is below a bound is added up when it is shown.
     this.#put(`${key}${SEPARATOR}${bound}`, 1, () => ({
       metric: `${metric}_bucket`,
-      labels: withBound(labelsText(metric, labels), bound === undefined ? "+Inf" : String(bound)),
+      labels: withBound(text(), bound === undefined ? "+Inf" : String(bound)),
     }));
     this.#put(`${key}${SEPARATOR}sum`, seconds, () => ({
       metric: `${metric}_sum`,
-      labels: labelsText(metric, labels),
+      labels: text(),
     }));
   }
 
@@ -68,7 +72,9 @@ export class Counts {
 
 function keyOf(metric: MetricName, labels: Labels): string {
   let key: string = metric;
-  for (const name of METRICS[metric].labels) key += SEPARATOR + (labels[name] ?? NONE);
+  for (const name of METRICS[metric].labels) {
+    key += SEPARATOR + closedValue(name, labels[name] ?? NONE);
+  }
   return key;
 }
 
@@ -76,6 +82,13 @@ function keyOf(metric: MetricName, labels: Labels): string {
 export function labelsText(metric: MetricName, labels: Labels): string {
   return JSON.stringify(
     Object.fromEntries(METRICS[metric].labels.map((name) => [name, labels[name] ?? NONE])),
+  );
+}
+
+/** Whatever is counted, by whomever: a caller's text that gets here must not become a series. */
+function closed(labels: Labels): Labels {
+  return Object.fromEntries(
+    Object.entries(labels).map(([name, value]) => [name, closedValue(name, value)]),
   );
 }
 

@@ -8,7 +8,9 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
+import { sumProblemsOfState, tamperWithState } from "./archive-sums.ts";
 import { eventually } from "./eventually.ts";
 import { descendantsOf, isAlive, killNow } from "./processes.ts";
 
@@ -125,6 +127,7 @@ export class Gateway {
   readonly #ownsState: boolean;
   #command: StartCommand;
   #local: LocalFile | null = null;
+  readonly #tampered = new Map<string, number>();
 
   private constructor(options: GatewayOptions & { stateDir: string; port: number }, owns: boolean) {
     this.stateDir = options.stateDir;
@@ -187,10 +190,38 @@ export class Gateway {
     await this.#becomeReady();
   }
 
-  /** Ends it however it stands, and removes its state if that was made for it. */
+  /**
+   * Stops it, changes its D1 as nobody should, and starts it again. What that changed in
+   * the rows is taken off when its metrics are added up in the end.
+   */
+  async tampering(change: (db: DatabaseSync) => void): Promise<void> {
+    await this.stop();
+    for (const [series, by] of await tamperWithState(this.stateDir, change)) {
+      this.#tampered.set(series, (this.#tampered.get(series) ?? 0) + by);
+    }
+    await this.restart();
+  }
+
+  /** What the platform's cron trigger does, once; done when it is. */
+  async runCron(): Promise<void> {
+    const response = await fetch(`${this.url}/cdn-cgi/local/scheduled`);
+    const outcome = await response.text();
+    if (outcome !== "ok") throw new Error(`cron: ${response.status} ${outcome}`);
+  }
+
+  /**
+   * Ends it however it stands, and removes its state if that was made for it. Throws
+   * when its metrics do not add up: whatever a test did, the counts are what D1 holds.
+   */
   async dispose(): Promise<void> {
     await this.kill();
+    // One that never was ready may have no D1.
+    const problems =
+      this.#local === null ? [] : await sumProblemsOfState(this.stateDir, this.#tampered);
     if (this.#ownsState) await removeFolder(this.stateDir);
+    if (problems.length > 0) {
+      throw new Error(`Counts that are not what the archive holds:\n${problems.join("\n")}`);
+    }
   }
 
   async #becomeReady(): Promise<void> {

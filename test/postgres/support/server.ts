@@ -10,6 +10,7 @@ import pg from "pg";
 import { GATEWAY_LOGIN, prepareDatabase } from "../../../src/cli/postgres/database.ts";
 import { PostgresServer } from "../../../src/cli/postgres/server.ts";
 import { freePort } from "../../e2e/support/gateway.ts";
+import { requireSums } from "./archive-sums.ts";
 
 export const PASSWORD = "for tests";
 
@@ -21,7 +22,11 @@ export type TestServer = {
   readonly url: string;
   /** The gateway's. */
   readonly gatewayUrl: string;
-  readonly dispose: () => Promise<void>;
+  /**
+   * Ends it. Throws when its counts are not what it holds, unless `lost` says in
+   * words why it can no longer be asked.
+   */
+  readonly dispose: (lost?: string) => Promise<void>;
 };
 
 /** A running server, migrated. */
@@ -45,9 +50,13 @@ export async function startServer(
     dir,
     url: server.url(),
     gatewayUrl: server.url("postgres", GATEWAY_LOGIN, PASSWORD),
-    dispose: async () => {
-      await server.kill();
-      await rm(dir, { recursive: true, force: true, maxRetries: 5 });
+    dispose: async (lost) => {
+      try {
+        if (lost === undefined) await requireSums(server.url());
+      } finally {
+        await server.kill();
+        await rm(dir, { recursive: true, force: true, maxRetries: 5 });
+      }
     },
   };
 }
