@@ -53,12 +53,15 @@ export async function flushArchive(context: FlushContext): Promise<void> {
       const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
       const status = context.status();
       const last = records.at(-1);
-      const conflicts = await openArchive(env).write(
-        // The row says what the archive holds once this batch is in.
-        { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
-        records,
-        tools,
-      );
+      const entries = last?.seq ?? sink.cursor;
+      // The row says what the archive holds once this batch is in: an end, only with the last record.
+      const row = {
+        ...status,
+        entries,
+        head: last?.hash_chain ?? status.head,
+        ended_at: entries === status.entries ? status.ended_at : null,
+      };
+      const conflicts = await openArchive(env).write(row, records, tools);
       for (const seq of conflicts) await raiseConflict(context, "archive", seq);
       const cursor = Math.max(last?.seq ?? 0, sink.cursor);
       store.saveSink("archive", { cursor, failures: 0, pendingLast: null });

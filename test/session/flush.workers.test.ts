@@ -134,6 +134,24 @@ describe("the archive", () => {
     expect(row?.args).toBe('{"k\\u0000":"v\\u0000w"}');
   });
 
+  test("is told of a session's end with its last record, not with an earlier batch", async () => {
+    const { client } = await executor(newRoot());
+    for (let calls = 0; calls < 500; calls++) await client.must("list_files");
+    expect(await client.end()).toBe(204);
+    const batch = env.ARCHIVE_DB.batch.bind(env.ARCHIVE_DB);
+    const between: unknown[] = [];
+    {
+      using _batch = vi.spyOn(env.ARCHIVE_DB, "batch").mockImplementation(async (statements) => {
+        const row = await sessionRow(client.id);
+        if (row !== null) between.push([row.entries, row.ended_at]);
+        return batch(statements);
+      });
+      await ring(session(client.id));
+    }
+    expect(between[0]).toEqual([500, null]);
+    expect((await sessionRow(client.id))?.ended_at).not.toBeNull();
+  });
+
   test("has the session's row, with its wrapped key, head and number of records", async () => {
     const { client, planHash } = await executor(newRoot());
     await flush(client.id);
