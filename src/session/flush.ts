@@ -197,9 +197,12 @@ function noteFlush({ env, status }: FlushContext, sink: SinkName, since: number 
     .catch((error: unknown) => logEvent("warn", "flush_not_noted", { error: String(error) }));
 }
 
-/** Noted once; the session then keeps its records, whatever the sinks say. */
+/**
+ * Noted once; the session then keeps its records, whatever the sinks say. Noted after the
+ * alarm: an object that is lost in between finds the conflict again, and raises it again.
+ */
 async function raiseConflict(context: FlushContext, sink: SinkName, seq: number): Promise<void> {
-  if (!context.store.addConflict(sink, seq)) return;
+  if (context.store.hasConflict(sink, seq)) return;
   const { tenant, session_id } = context.status();
   await raiseAlarm(context.env, {
     found_by: sink,
@@ -208,4 +211,5 @@ async function raiseConflict(context: FlushContext, sink: SinkName, seq: number)
     seq,
     message: "the sink holds another record than the session: it was changed there",
   });
+  context.store.addConflict(sink, seq);
 }

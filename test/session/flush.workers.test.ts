@@ -424,6 +424,29 @@ describe("a record that was changed behind the gateway's back", () => {
     expect(report.body).toMatchObject({ verdicts: { integrity: { ok: true } } });
   });
 
+  test("is noted only once its alarm was raised, so that a lost object raises it again", async () => {
+    const client = await busySession();
+    await env.ARCHIVE_DB.prepare(
+      `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
+         request_id, prev_hash, hash_chain, line, created_at)
+       VALUES (?, 2, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
+    )
+      .bind(client.id, "d".repeat(64))
+      .run();
+    const sql = await inSession(client.id, (storage) => storage);
+    const noted: unknown[] = [];
+    const push = logs.push.bind(logs);
+    using _push = vi.spyOn(logs, "push").mockImplementation((...lines) => {
+      if (lines.some((line) => line.includes('"archive_conflict"') && line.includes(client.id))) {
+        noted.push(sql.exec("SELECT seq FROM conflicts").toArray());
+      }
+      return push(...lines);
+    });
+    await flush(client.id);
+    expect(noted).toEqual([[]]);
+    expect(await conflicts(client.id)).toEqual([{ sink: "archive", seq: 2 }]);
+  });
+
   test("is an alarm too when a repeated flush finds it", async () => {
     const client = await busySession();
     await flush(client.id);
