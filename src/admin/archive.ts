@@ -4,9 +4,9 @@
  * restored, in bounded steps that a command line drives to the end.
  */
 import * as z from "zod";
-import { anchoredInLog } from "../archive/anchoring.ts";
 import { type Archive, BEFORE_ALL_SESSIONS, type EntryPlace } from "../archive/archive.ts";
 import { sessionRowSchema } from "../archive/backup.ts";
+import { copiesOf } from "../archive/compare.ts";
 import { DAILY_TASKS, runTask } from "../archive/daily.ts";
 import { openArchive, openNamed } from "../archive/open.ts";
 import {
@@ -111,18 +111,11 @@ export const verifyStored = defineRoute({
     after: sessionIdText.optional(),
   }),
   answer: progress,
-  run: async ({ env, query }) => {
+  run: async ({ env, config, query }) => {
     const archive = query.archive === undefined ? openArchive(env) : named(env, query.archive);
     const against = query.against === undefined ? archive : named(env, query.against);
-    return json(
-      await verifyArchive(
-        archive,
-        env.BUCKET,
-        against,
-        (tenant, sessionId) => anchoredInLog(env, tenant, sessionId),
-        query.after ?? BEFORE_ALL_SESSIONS,
-      ),
-    );
+    const copies = copiesOf(env, config, archive);
+    return json(await verifyArchive(copies, against, query.after ?? BEFORE_ALL_SESSIONS));
   },
 });
 

@@ -311,10 +311,13 @@ export class LogObject extends DurableObject<Env> {
     return this.#store.leavesOf(session);
   }
 
-  /** What the log last anchored of a session's chain: the seq of a record and its hash. */
-  anchored(session: string): { seq: number; hash_chain: string } | null {
+  /** What the log last anchored of a session's chain: a record's seq and hash, and whether it was retired there for its age. */
+  anchored(session: string): { seq: number; hash_chain: string; retired: boolean } | null {
     const leaf = this.#store.newest(session);
-    return leaf === null ? null : { seq: leaf.seq, hash_chain: leaf.hash_chain };
+    if (leaf === null) return null;
+    const { seq, hash_chain } = leaf;
+    const retired = this.#store.find({ session, kind: "retire:retention", seq }) !== null;
+    return { seq, hash_chain, retired };
   }
 
   /** The last kept checkpoint without the leaf of this index, and the first with it. */
