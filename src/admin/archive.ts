@@ -20,7 +20,7 @@ import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { knownTools } from "../ops/metrics/known-tools.ts";
 import { recordChange } from "../session/ambient.ts";
-import { exportedLine } from "../session/evidence.ts";
+import { exportedLine, heldSession } from "../session/evidence.ts";
 import { archiveName, problem, sessionIdText } from "./archive-input.ts";
 import { type AdminCall, defineRoute } from "./route.ts";
 
@@ -75,8 +75,10 @@ export const rebuildArchive = defineRoute({
     recorded(call, "archive.rebuild", async () => {
       const { env, config, body } = call;
       const { secretsKey } = config;
+      const held = (sessionId: string) => heldSession(env, sessionId);
       const tools = await knownTools(env);
-      return json(await rebuild(openArchive(env), env.BUCKET, secretsKey, body.after ?? "", tools));
+      const archive = openArchive(env);
+      return json(await rebuild(archive, env.BUCKET, secretsKey, held, body.after ?? "", tools));
     }),
 });
 

@@ -101,11 +101,18 @@ export async function verifyArchive(
   return { sessions: rows.length, records, problems, next: last?.session_id ?? null };
 }
 
-/** Writes the records of the next segments after the key `after`. Arguments come with the keys of the newest backup. */
+/**
+ * Writes the records of the next segments after the key `after`. Arguments come with the
+ * keys of the newest backup, and with those of sessions that their objects still hold: one
+ * that was opened since is in no backup.
+ *
+ * @param held what an object that still holds a session says of it
+ */
 export async function rebuild(
   archive: Archive,
   bucket: R2Bucket,
   secretsKey: Uint8Array,
+  held: (sessionId: string) => Promise<SessionRow | null>,
   after: string,
   knownTools: readonly string[],
 ): Promise<Progress> {
@@ -120,7 +127,9 @@ export async function rebuild(
   const problems: Problem[] = [];
   let records = 0;
   for (const name of names) {
-    const known = (await archive.session(name.session_id)) ?? backedUp.get(name.session_id) ?? null;
+    const { session_id } = name;
+    const known =
+      (await archive.session(session_id)) ?? backedUp.get(session_id) ?? (await held(session_id));
     const key = known === null ? null : sealKeyOf(secretsKey, known);
     const lines = await readSegment(bucket, name, key);
     problems.push(...problemsIn(name.session_id, lines));

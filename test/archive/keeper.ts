@@ -82,13 +82,17 @@ export async function ringSystem(): Promise<void> {
   await ring(session(ambientSessionId(sha256Hex, owner, Date.now())));
 }
 
-/** The archive as R2's segments give it, in all its steps. */
-export async function rebuild(): Promise<void> {
+/** The archive as R2's segments give it, in all its steps; answers what did not hold. */
+export async function rebuild(): Promise<z.infer<typeof progress>["problems"]> {
+  const problems: z.infer<typeof progress>["problems"] = [];
   let after: string | null = null;
   do {
     const answer = await admin("POST", "/archive/rebuild", {
       body: after === null ? {} : { after },
     });
-    after = progress.parse(answer.body).next;
+    const step = progress.parse(answer.body);
+    problems.push(...step.problems);
+    after = step.next;
   } while (after !== null);
+  return problems;
 }
