@@ -317,6 +317,21 @@ describe("a log refuses to sign", () => {
     });
   });
 
+  test("when something among the copies hides a newer one", async () => {
+    await withLog(async (storage) => {
+      const { writer } = await openLog(storage);
+      await writer.commit(openings(0, 3), NOW);
+      const restore = snapshot(storage);
+      const old = (await bucketNotes()).get("log/checkpoint") ?? "";
+      await writer.commit(openings(3, 9), NOW + 1000);
+      restore();
+      await env.BUCKET.put("log/checkpoint", old);
+      // Behind the copy of 3 and before that of 12.
+      await env.BUCKET.put(`log/checkpoints/${"0".repeat(19)}:x`, "");
+      expect(await refusal(openLog(storage))).toBe("bucket_unreadable");
+    });
+  });
+
   test("when the object is gone and the bucket is not", async () => {
     await withLog(async (storage) => {
       const { writer } = await openLog(storage);
