@@ -5,16 +5,9 @@
  */
 import { genesis } from "../audit/chain.ts";
 import { sha256Hex } from "../audit/hash-node.ts";
+import type { Anchor } from "../log/log-object.ts";
 import { logStub } from "../objects.ts";
 import { raiseAlarm } from "./alarm.ts";
-
-/** The newest head of a session's chain that the log holds. */
-export type Anchor = {
-  readonly seq: number;
-  readonly hash_chain: string;
-  /** Whether the log says that the session left the archive at this head. */
-  readonly retired: boolean;
-};
 
 /** What the log last anchored of a session; null where that is nothing. */
 export type Anchored = (tenant: string, sessionId: string) => Promise<Anchor | null>;

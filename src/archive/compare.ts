@@ -9,7 +9,8 @@ import * as z from "zod";
 import { exportLine, parseCanonical, type StoredRecord } from "../audit/record.ts";
 import { createVerifier, type Verifier } from "../audit/verify.ts";
 import type { Config } from "../config.ts";
-import { type Anchor, type Anchored, anchoredInLog } from "./anchoring.ts";
+import type { Anchor } from "../log/log-object.ts";
+import { type Anchored, anchoredInLog } from "./anchoring.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { readSegment, type SegmentLine, sealKeyOf, segmentsOf } from "./segment-reader.ts";
 
@@ -39,14 +40,32 @@ export type Comparison = {
   readonly inSegments: boolean;
   /** Whether the log's newest head is the session's; null where the log never had the session. */
   readonly inLog: boolean | null;
+  /** Whether the log does not know of the erasure that the row speaks of. */
+  readonly erasedUnsaid: boolean;
 };
 
-/** What a session that ended long ago lacks, though nothing contradicts it; null when it lacks nothing. */
-export function missingFrom({ inSegments, inLog }: Comparison): ComparisonProblem | null {
-  if (!inSegments)
-    return { seq: 0, message: "R2 does not hold every record of this ended session" };
-  if (inLog !== false) return null;
-  return { seq: 0, message: "the log's newest head of this ended session is not its last record" };
+/** An end reaches R2 and the log within minutes, an erasure the log: what has not after this long is stuck, or was made up. In ms. */
+const LATE_MS = 86_400_000;
+
+/** What a session still lacks long after it ended or was erased, though nothing contradicts it; null when it lacks nothing. */
+export function missingFrom(
+  { ended_at, erased_at }: ArchivedSession,
+  { inSegments, inLog, erasedUnsaid }: Comparison,
+  now: number,
+): ComparisonProblem | null {
+  // A time that has not come yet was not written by the gateway.
+  const isLate = (time: string | null) =>
+    time !== null && !(now >= Date.parse(time) && now - Date.parse(time) <= LATE_MS);
+  const say = (message: string) => ({ seq: 0, message });
+  if (isLate(ended_at) && !inSegments) {
+    return say("R2 does not hold every record of this ended session");
+  }
+  if (isLate(ended_at) && inLog === false) {
+    return say("the log's newest head of this ended session is not its last record");
+  }
+  return isLate(erased_at) && erasedUnsaid
+    ? say("it was erased, and the log knows nothing of that")
+    : null;
 }
 
 /**
@@ -187,12 +206,13 @@ class Comparing {
   }
 
   outcome(anchor: Anchor | null): Comparison {
-    const { entries, head } = this.#row;
+    const { entries, head, erased_at } = this.#row;
     return {
       records: this.#hashes.size,
       problems: this.#problems,
       inSegments: this.#covered >= entries,
       inLog: anchor === null ? null : anchor.seq === entries && anchor.hash_chain === head,
+      erasedUnsaid: erased_at !== null && anchor?.erased === false,
     };
   }
 }

@@ -112,11 +112,9 @@ async function check({ env, config, archive, now }: Work, state: string | null) 
   const rows = await archive.walk({ after: state ?? BEFORE_ALL_SESSIONS, limit: SESSIONS_A_STEP });
   const copies = copiesOf(env, config, archive);
   return eachSession("check", rows, async (row) => {
-    const { tenant, session_id, ended_at } = row;
+    const { tenant, session_id } = row;
     const compared = await compareSession(copies, row);
-    // It reaches R2 and the log within minutes: one that has not after a day is stuck, or was removed there.
-    const isLate = ended_at !== null && Date.parse(ended_at) < now - DAY_MS;
-    const problem = compared.problems[0] ?? (isLate ? missingFrom(compared) : null);
+    const problem = compared.problems[0] ?? missingFrom(row, compared, now);
     if (problem === null) return;
     await raiseAlarm(env, { found_by: "check", tenant, session_id, ...problem });
   });

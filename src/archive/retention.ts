@@ -40,7 +40,7 @@ export async function retireSession(
   if (await setAside()) return "held";
   if ((await heldSession(env, session_id)) !== null) return "busy";
   const compared = await compareSession(copiesOf(env, config, archive), row);
-  const problem = compared.problems[0] ?? missingFrom(compared);
+  const problem = compared.problems[0] ?? missingFrom(row, compared, now);
   if (problem !== null) {
     await raiseAlarm(env, { found_by: "retention", tenant, session_id, ...problem });
     return "refused";

@@ -213,6 +213,16 @@ test("arguments of one record that are gone are an alarm, unless the session was
   expect(alarms(other.id)).toEqual([]);
 });
 
+test("a session that somebody marked as erased is found: the log knows nothing of it", async () => {
+  const [forged, erased] = [await releasedSession(), await releasedSession()];
+  expect((await erase(erased.id)).status).toBe(200);
+  await openArchive(env).erase(forged.id, new Date().toISOString());
+  advance(2 * DAY);
+  await run("check");
+  expect(alarms(forged.id)).toEqual([expect.stringContaining("the log knows nothing of that")]);
+  expect(alarms(erased.id)).toEqual([]);
+});
+
 test("a tail that was cut in D1 alone, row and all, is found by the check", async () => {
   const { id } = await releasedSession();
   const { cut } = await cutInD1(id);
