@@ -4,9 +4,9 @@
  * restored, in bounded steps that a command line drives to the end.
  */
 import * as z from "zod";
-import { anchoredInLog } from "../archive/anchoring.ts";
 import { type Archive, BEFORE_ALL_SESSIONS, type EntryPlace } from "../archive/archive.ts";
 import { sessionRowSchema } from "../archive/backup.ts";
+import { copiesOf } from "../archive/compare.ts";
 import { DAILY_TASKS, runTask } from "../archive/daily.ts";
 import { openArchive, openNamed } from "../archive/open.ts";
 import {
@@ -20,7 +20,7 @@ import { HttpRefusal } from "../edge/refusal.ts";
 import type { JsonObject } from "../mcp/ijson.ts";
 import { knownTools } from "../ops/metrics/known-tools.ts";
 import { recordChange } from "../session/ambient.ts";
-import { exportedLine } from "../session/evidence.ts";
+import { exportedLine, heldSession } from "../session/evidence.ts";
 import { archiveName, problem, sessionIdText } from "./archive-input.ts";
 import { type AdminCall, defineRoute } from "./route.ts";
 
@@ -75,8 +75,10 @@ export const rebuildArchive = defineRoute({
     recorded(call, "archive.rebuild", async () => {
       const { env, config, body } = call;
       const { secretsKey } = config;
+      const held = (sessionId: string) => heldSession(env, sessionId);
       const tools = await knownTools(env);
-      return json(await rebuild(openArchive(env), env.BUCKET, secretsKey, body.after ?? "", tools));
+      const archive = openArchive(env);
+      return json(await rebuild(archive, env.BUCKET, secretsKey, held, body.after ?? "", tools));
     }),
 });
 
@@ -111,18 +113,11 @@ export const verifyStored = defineRoute({
     after: sessionIdText.optional(),
   }),
   answer: progress,
-  run: async ({ env, query }) => {
+  run: async ({ env, config, query }) => {
     const archive = query.archive === undefined ? openArchive(env) : named(env, query.archive);
     const against = query.against === undefined ? archive : named(env, query.against);
-    return json(
-      await verifyArchive(
-        archive,
-        env.BUCKET,
-        against,
-        (tenant, sessionId) => anchoredInLog(env, tenant, sessionId),
-        query.after ?? BEFORE_ALL_SESSIONS,
-      ),
-    );
+    const copies = copiesOf(env, config, archive);
+    return json(await verifyArchive(copies, against, query.after ?? BEFORE_ALL_SESSIONS));
   },
 });
 

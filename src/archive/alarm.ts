@@ -1,17 +1,16 @@
 /**
  * @module
- * What the gateway does and finds on its own is evidence too: records on the
- * ambient session of the gateway itself.
+ * What the gateway finds on its own is evidence too: records on the ambient
+ * session of the gateway itself.
  */
 import { SYSTEM_PRINCIPAL } from "../edge/principal.ts";
-import type { JsonObject } from "../mcp/ijson.ts";
 import { soundAlarm } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { recordAmbient } from "../session/ambient.ts";
 
 export type ArchiveAlarm = {
-  /** Where the difference was found: a sink, or the nightly check. */
-  readonly found_by: "archive" | "segments" | "log" | "check";
+  /** Where the difference was found: a sink, the nightly check, or retention. */
+  readonly found_by: "archive" | "segments" | "log" | "check" | "retention";
   readonly tenant: string;
   readonly session_id: string;
   /** The first record concerned; 0 for the session as a whole. */
@@ -27,23 +26,14 @@ export async function raiseAlarm(env: Env, alarm: ArchiveAlarm): Promise<void> {
   const { message, ...fields } = alarm;
   await soundAlarm(env, "archive_conflict", message, { ...fields, sink: alarm.found_by });
   try {
-    await recordSystem(env, { action: "archive.alarm", ...alarm }, "error");
+    await recordAmbient(env, SYSTEM_PRINCIPAL, {
+      event: "admin",
+      request_id: crypto.randomUUID(),
+      result: "error",
+      error_code: "INTERNAL_ERROR",
+      context: { action: "archive.alarm", ...alarm },
+    });
   } catch (error) {
     logEvent("error", "alarm_not_recorded", { error: String(error), session_id: alarm.session_id });
   }
-}
-
-/** Records something that the gateway did to the archive. */
-export async function recordSystem(
-  env: Env,
-  context: JsonObject,
-  result: "ok" | "error" = "ok",
-): Promise<void> {
-  await recordAmbient(env, SYSTEM_PRINCIPAL, {
-    event: "admin",
-    request_id: crypto.randomUUID(),
-    result,
-    error_code: result === "ok" ? null : "INTERNAL_ERROR",
-    context,
-  });
 }

@@ -26,14 +26,19 @@ import {
 } from "./archive.ts";
 import { countRecords, countSession } from "./d1-counts.ts";
 
-/** A repeated or overtaken flush must not turn the row back; an erased key stays erased, and an end an end. */
+/**
+ * A repeated or overtaken flush must not turn the row back; an erased key stays erased, and
+ * an end an end. A row that was rebuilt from segments has no key until its session brings it.
+ */
 const UPSERT_SESSION = `
   INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
   VALUES (${SESSION_COLUMNS.map(() => "?").join(", ")})
   ON CONFLICT (session_id) DO UPDATE SET
     workspace_root = excluded.workspace_root, plan_hash = excluded.plan_hash,
     last_seen_at = excluded.last_seen_at, entries = excluded.entries, head = excluded.head,
-    ended_at = coalesce(sessions.ended_at, excluded.ended_at)
+    ended_at = coalesce(sessions.ended_at, excluded.ended_at),
+    wrapped_key = CASE WHEN sessions.erased_at IS NULL
+      THEN coalesce(sessions.wrapped_key, excluded.wrapped_key) END
   WHERE excluded.entries >= sessions.entries`;
 
 /**

@@ -8,9 +8,9 @@ import * as z from "zod";
 import type { Config } from "../config.ts";
 import { logEvent } from "../ops/log.ts";
 import { raiseAlarm } from "./alarm.ts";
-import { type Archive, BEFORE_ALL_SESSIONS } from "./archive.ts";
+import { type Archive, type ArchivedSession, BEFORE_ALL_SESSIONS } from "./archive.ts";
 import { BACKUP_START, backupStateSchema, backupStep } from "./backup.ts";
-import { compareSession } from "./compare.ts";
+import { compareSession, copiesOf, missingFrom } from "./compare.ts";
 import { openArchive } from "./open.ts";
 import { retireSession } from "./retention.ts";
 
@@ -94,34 +94,54 @@ export async function runTask(
 
 const DONE = "";
 
-/** An ended session reaches R2 within minutes; one that has not after a day is stuck there, or was removed. */
-const NOT_IN_R2 = { seq: 0, message: "R2 does not hold every record of this ended session" };
-
-async function retention({ env, config, archive, now }: Work, state: string | null) {
+async function retention(work: Work, state: string | null) {
+  const { env, config, archive, now } = work;
   if (config.retentionMs === null) return null;
   const rows = await archive.walk({
     after: state ?? BEFORE_ALL_SESSIONS,
     endedBefore: new Date(now - config.retentionMs).toISOString(),
     limit: SESSIONS_A_STEP,
   });
-  for (const row of rows) {
-    const outcome = await retireSession(env, archive, row, now);
+  return eachSession("retention", rows, async (row) => {
+    const outcome = await retireSession(env, config, archive, row, now);
     logEvent("info", "retention", { session_id: row.session_id, outcome });
-  }
-  return rows.at(-1)?.session_id ?? null;
+  });
 }
 
-async function check({ env, archive, now }: Work, state: string | null) {
+async function check({ env, config, archive, now }: Work, state: string | null) {
   const rows = await archive.walk({ after: state ?? BEFORE_ALL_SESSIONS, limit: SESSIONS_A_STEP });
-  for (const row of rows) {
-    if (row.retired_at !== null) continue;
-    const { problems, inSegments } = await compareSession(archive, env.BUCKET, row);
-    const late = row.ended_at !== null && Date.parse(row.ended_at) < now - DAY_MS;
-    const problem = problems[0] ?? (late && !inSegments ? NOT_IN_R2 : undefined);
-    if (problem === undefined) continue;
+  const copies = copiesOf(env, config, archive);
+  return eachSession("check", rows, async (row) => {
     const { tenant, session_id } = row;
+    const compared = await compareSession(copies, row);
+    const problem = compared.problems[0] ?? missingFrom(row, compared, now);
+    if (problem === null) return;
     await raiseAlarm(env, { found_by: "check", tenant, session_id, ...problem });
+  });
+}
+
+/**
+ * One step's sessions; answers where to go on. What fails for one session is said and
+ * keeps the others from nothing. Where it fails for all of them a store does
+ * not answer, and the next run begins here again.
+ */
+async function eachSession(
+  task: DailyTask,
+  rows: readonly ArchivedSession[],
+  work: (row: ArchivedSession) => Promise<void>,
+): Promise<string | null> {
+  let done = 0;
+  for (const row of rows) {
+    try {
+      await work(row);
+      done += 1;
+    } catch (error) {
+      const { session_id } = row;
+      logEvent("error", "daily_session_failed", { task, session_id, error: String(error) });
+    }
   }
+  if (done === 0 && rows.length > 0)
+    throw new Error(`none of ${rows.length} sessions could be read`);
   return rows.at(-1)?.session_id ?? null;
 }
 

@@ -5,7 +5,7 @@
  * so that the verifier still says true.
  */
 import { heldSession } from "../session/evidence.ts";
-import { logRetirement } from "./anchoring.ts";
+import { anchoredInLog, logRetirement } from "./anchoring.ts";
 import type { Archive, ArchivedSession } from "./archive.ts";
 import { isHeld } from "./holds.ts";
 
@@ -24,15 +24,20 @@ export async function eraseSession(
   if ((await heldSession(env, sessionId)) !== null) return { kind: "live" };
   const session = await archive.session(sessionId);
   if (session === null) return { kind: "absent" };
-  const { tenant, entries, head } = session;
+  const { tenant } = session;
   if (await isHeld(env.ARCHIVE_DB, tenant, sessionId)) return { kind: "held" };
   await archive.erase(sessionId, new Date(now).toISOString());
-  await logRetirement(env, {
-    reason: "erasure",
-    tenant,
-    session_id: sessionId,
-    entries,
-    head,
-  });
+  // Of the head that the log has: where the archive has another, the check says so, and a person's wish does not wait for it.
+  const anchor = await anchoredInLog(env)(tenant, sessionId);
+  if (anchor !== null) {
+    const { seq, hash_chain } = anchor;
+    await logRetirement(env, {
+      reason: "erasure",
+      tenant,
+      session_id: sessionId,
+      seq,
+      hash_chain,
+    });
+  }
   return { kind: "erased", session };
 }

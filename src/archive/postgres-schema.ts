@@ -4,7 +4,7 @@
  */
 
 /** The newest of `migrations/postgres`; a test compares the two. */
-export const POSTGRES_SCHEMA = "0002_metric_counts";
+export const POSTGRES_SCHEMA = "0003_session_key";
 
 /** Where `npm run migrate:postgres` notes what it has applied. */
 export const MIGRATIONS_TABLE = "atlas_migrations";

@@ -43,13 +43,18 @@ const INSERT_SESSION = `
   INSERT INTO sessions (${SESSION_COLUMNS.join(", ")})
   VALUES (${SESSION_COLUMNS.map((_, at) => `$${at + 1}`).join(", ")})`;
 
-/** A repeated or overtaken flush must not turn the row back; an erased key stays erased, and an end an end. */
+/**
+ * A repeated or overtaken flush must not turn the row back; an erased key stays erased, and
+ * an end an end. A row that was rebuilt from segments has no key until its session brings it.
+ */
 const UPSERT_SESSION = `
   ${INSERT_SESSION}
   ON CONFLICT (session_id) DO UPDATE SET
     workspace_root = excluded.workspace_root, plan_hash = excluded.plan_hash,
     last_seen_at = excluded.last_seen_at, entries = excluded.entries, head = excluded.head,
-    ended_at = coalesce(sessions.ended_at, excluded.ended_at)
+    ended_at = coalesce(sessions.ended_at, excluded.ended_at),
+    wrapped_key = CASE WHEN sessions.erased_at IS NULL
+      THEN coalesce(sessions.wrapped_key, excluded.wrapped_key) END
   WHERE excluded.entries >= sessions.entries`;
 
 /** Locked, so that of two that end a session one counts it. */

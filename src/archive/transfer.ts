@@ -10,8 +10,14 @@ import { sha256Hex } from "../audit/hash-node.ts";
 import { parseExportLine, recordSchema, type StoredRecord } from "../audit/record.ts";
 import type { Archive, ArchivedSession, SessionRow } from "./archive.ts";
 import { backedUpSessions, newestBackup } from "./backup.ts";
-import { compareSession } from "./compare.ts";
-import { parseSegmentName, readSegment, type SegmentName, sealKeyOf } from "./segment-reader.ts";
+import { type Copies, compareSession } from "./compare.ts";
+import {
+  parseSegmentName,
+  readSegment,
+  type SegmentLine,
+  type SegmentName,
+  sealKeyOf,
+} from "./segment-reader.ts";
 
 const SESSIONS_A_STEP = 20;
 const SEGMENTS_A_STEP = 20;
@@ -72,22 +78,14 @@ async function copySession(
   return { records, conflicts };
 }
 
-/** What the transparency log last anchored of a session; null where that is nothing. */
-export type Anchored = (
-  tenant: string,
-  sessionId: string,
-) => Promise<{ readonly seq: number; readonly hash_chain: string } | null>;
-
 /**
  * Holds the next sessions of an archive against their chains, their segments and
  * what the log anchored of them, and, where `against` is another archive,
  * against the sessions that are to be there.
  */
 export async function verifyArchive(
-  archive: Archive,
-  bucket: R2Bucket,
+  copies: Copies,
   against: Archive,
-  anchored: Anchored,
   after: string,
 ): Promise<Progress> {
   const rows = await against.walk({ after, limit: SESSIONS_A_STEP });
@@ -95,30 +93,27 @@ export async function verifyArchive(
   let records = 0;
   for (const row of rows) {
     const { session_id } = row;
-    if (row.retired_at !== null) continue;
-    const found = await compareSession(archive, bucket, row);
+    const found = await compareSession(copies, row);
     records += found.records;
     problems.push(...found.problems.map((problem) => ({ session_id, ...problem })));
-    const anchor = await anchored(row.tenant, session_id);
-    if (anchor === null) continue;
-    const [record] = await archive.page(session_id, anchor.seq - 1, 1);
-    if (record?.hash_chain !== anchor.hash_chain) {
-      const message = "the log anchored another record here, or one that is not there";
-      problems.push({ session_id, seq: anchor.seq, message });
-    }
   }
   const last = rows.length < SESSIONS_A_STEP ? undefined : rows.at(-1);
   return { sessions: rows.length, records, problems, next: last?.session_id ?? null };
 }
 
 /**
- * Writes the records of the next segments after the key `after`. Arguments come with the keys of the newest backup.
- * A session that the archive knows as retired stays in R2 alone, where its retention has put it.
+ * Writes the records of the next segments after the key `after`. Arguments come with the
+ * keys of the newest backup, and with those of sessions that their objects still hold: one
+ * that was opened since is in no backup. A session that the archive knows as retired stays
+ * in R2 alone, where its retention has put it.
+ *
+ * @param held what an object that still holds a session says of it
  */
 export async function rebuild(
   archive: Archive,
   bucket: R2Bucket,
   secretsKey: Uint8Array,
+  held: (sessionId: string) => Promise<SessionRow | null>,
   after: string,
   knownTools: readonly string[],
 ): Promise<Progress> {
@@ -133,11 +128,15 @@ export async function rebuild(
   const problems: Problem[] = [];
   let records = 0;
   for (const name of names) {
-    const stored = await archive.session(name.session_id);
+    const { session_id } = name;
+    const stored = await archive.session(session_id);
     if (stored !== null && stored.retired_at !== null) continue;
-    const known = stored ?? backedUp.get(name.session_id) ?? null;
+    const known = stored ?? backedUp.get(session_id) ?? (await held(session_id));
     const key = known === null ? null : sealKeyOf(secretsKey, known);
-    const segment = await readSegment(bucket, name.key, key);
+    const lines = await readSegment(bucket, name, key);
+    problems.push(...problemsIn(name.session_id, lines));
+    const segment = lines.flatMap(recordIn);
+    if (segment.length === 0) continue;
     const conflicts = await archive.write(rowAfter(name, known, segment), segment, knownTools);
     problems.push(...conflicts.map((seq) => conflictAt(name.session_id, seq)));
     records += segment.length;
@@ -148,6 +147,18 @@ export async function rebuild(
     problems,
     next: listed.truncated ? (listed.objects.at(-1)?.key ?? null) : null,
   };
+}
+
+function problemsIn(session_id: string, lines: readonly SegmentLine[]): Problem[] {
+  return lines.flatMap(({ stored: { seq }, problem }) =>
+    problem === null ? [] : [{ session_id, seq, message: `its line in R2: ${problem}` }],
+  );
+}
+
+/** What an archive may be given of a segment's line: no record that is not its hash, no arguments that are not the record's. */
+function recordIn({ kind, stored, problem }: SegmentLine): StoredRecord[] {
+  if (kind === "damaged") return [];
+  return [problem === null ? stored : { ...stored, args: null, salt: null }];
 }
 
 async function rowsOf(bucket: R2Bucket, ids: Set<string>): Promise<Map<string, SessionRow>> {

@@ -5,6 +5,7 @@
  * ever replaced.
  */
 import { equalBytes, parseDecimal } from "./bytes.ts";
+import { LogRefused } from "./refusal.ts";
 
 const PREFIX = "log/";
 const CHECKPOINT = `${PREFIX}checkpoint`;
@@ -19,7 +20,7 @@ export type LogBucket = {
   checkpoint(): Promise<string | null>;
   /** The copy of the checkpoint of that size, as it was first published, or null. */
   copy(size: number): Promise<string | null>;
-  /** The smallest size above this one of which there is a copy, or null. */
+  /** The smallest size above this one of which there is a copy, or null. @throws LogRefused for what is no copy's name */
   copyAfter(size: number): Promise<number | null>;
   /** Writes what must never change. `conflict`: it is there already, with other bytes. */
   putOnce(name: string, bytes: Uint8Array, contentType?: string): Promise<"stored" | "conflict">;
@@ -46,8 +47,13 @@ export function logBucket(bucket: R2Bucket): LogBucket {
       // A character behind all that a copy of this size may be called.
       const startAfter = `${PREFIX + copyName(size)}~`;
       const { objects } = await bucket.list({ prefix: COPIES, startAfter, limit: 1 });
-      const digits = objects[0]?.key.slice(COPIES.length, COPIES.length + SIZE_DIGITS);
-      return digits === undefined ? null : parseDecimal(digits.replace(/^0+(?=\d)/, ""));
+      const [next] = objects;
+      if (next === undefined) return null;
+      const digits = next.key.slice(COPIES.length, COPIES.length + SIZE_DIGITS);
+      const found = parseDecimal(digits.replace(/^0+(?=\d)/, ""));
+      // Passed over, it could be one put there to hide the copies behind it.
+      if (found === null) throw new LogRefused("bucket_unreadable", `${next.key} is no copy`);
+      return found;
     },
     putOnce: async (name, bytes, contentType = "application/octet-stream") => {
       const put = await bucket.put(PREFIX + name, bytes, {

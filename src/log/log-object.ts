@@ -80,6 +80,15 @@ export type LeafBounds = {
   readonly notes: ReadonlyMap<number, string>;
 };
 
+/** The newest head of a session's chain that the log holds. */
+export type Anchor = {
+  readonly seq: number;
+  readonly hash_chain: string;
+  /** Whether the log says that the session left the archive, and that its arguments were erased. */
+  readonly retired: boolean;
+  readonly erased: boolean;
+};
+
 export class LogObject extends DurableObject<Env> {
   readonly #store: LogStore;
   #writer: LogWriter | null = null;
@@ -316,10 +325,14 @@ export class LogObject extends DurableObject<Env> {
     return this.#store.leavesOf(session);
   }
 
-  /** What the log last anchored of a session's chain: the seq of a record and its hash. */
-  anchored(session: string): { seq: number; hash_chain: string } | null {
+  /** What the log last anchored of a session's chain: a record's seq and hash, and which retirements it has of it. */
+  anchored(session: string): Anchor | null {
     const leaf = this.#store.newest(session);
-    return leaf === null ? null : { seq: leaf.seq, hash_chain: leaf.hash_chain };
+    if (leaf === null) return null;
+    const { seq, hash_chain } = leaf;
+    const has = (reason: string) =>
+      this.#store.find({ session, kind: `retire:${reason}`, seq }) !== null;
+    return { seq, hash_chain, retired: has("retention"), erased: has("erasure") };
   }
 
   /** The last kept checkpoint without the leaf of this index, and the first with it. */

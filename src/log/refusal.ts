@@ -15,7 +15,7 @@ export type RefusalReason =
   | "bucket_newer"
   /** The bucket holds another tree of a size that this log has signed. */
   | "bucket_forked"
-  /** The bucket's checkpoint is none, or another log's. */
+  /** The bucket's checkpoint is none, or another log's; or something else lies among their copies. */
   | "bucket_unreadable"
   /** A tile or a checkpoint that is to be written is there already, with other bytes. */
   | "write_conflict"

@@ -44,7 +44,7 @@ export function sequence(
   const outcomes = offered.map((leaf): Outcome => {
     const same = batch.find(leafKey(leaf));
     if (same !== null) return same.hash_chain === leaf.hash_chain ? "logged" : "conflict";
-    if (leaf.kind !== "retire" && contradicts(leaf, batch.newest(leaf.session))) return "conflict";
+    if (contradicts(leaf, batch.newest(leaf.session))) return "conflict";
     batch.add(leaf);
     fresh.push(leaf);
     return "logged";
@@ -52,12 +52,15 @@ export function sequence(
   return { outcomes, fresh };
 }
 
-/** A chain begins with `open`, goes forward, and ends with `close`. */
-function contradicts(
-  leaf: Exclude<OfferedLeaf, { kind: "retire" }>,
-  newest: KnownLeaf | null,
-): boolean {
+/**
+ * A chain begins with `open`, goes forward, and ends with `close`. A retirement is of
+ * the head that the log has: of another it would cover up for records that were cut off.
+ */
+function contradicts(leaf: OfferedLeaf, newest: KnownLeaf | null): boolean {
   if (newest === null) return leaf.kind !== "open";
+  if (leaf.kind === "retire") {
+    return leaf.seq !== newest.seq || leaf.hash_chain !== newest.hash_chain;
+  }
   if (leaf.kind === "open" || newest.kind === "close" || leaf.seq < newest.seq) return true;
   return leaf.seq === newest.seq && leaf.hash_chain !== newest.hash_chain;
 }

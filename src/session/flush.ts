@@ -53,12 +53,15 @@ export async function flushArchive(context: FlushContext): Promise<void> {
       const records = store.batch(sink.cursor, ARCHIVE_BATCH_RECORDS, ARCHIVE_BATCH_BYTES);
       const status = context.status();
       const last = records.at(-1);
-      const conflicts = await openArchive(env).write(
-        // The row says what the archive holds once this batch is in.
-        { ...status, entries: last?.seq ?? sink.cursor, head: last?.hash_chain ?? status.head },
-        records,
-        tools,
-      );
+      const entries = last?.seq ?? sink.cursor;
+      // The row says what the archive holds once this batch is in: an end, only with the last record.
+      const row = {
+        ...status,
+        entries,
+        head: last?.hash_chain ?? status.head,
+        ended_at: entries === status.entries ? status.ended_at : null,
+      };
+      const conflicts = await openArchive(env).write(row, records, tools);
       for (const seq of conflicts) await raiseConflict(context, "archive", seq);
       const cursor = Math.max(last?.seq ?? 0, sink.cursor);
       store.saveSink("archive", { cursor, failures: 0, pendingLast: null });
@@ -194,9 +197,12 @@ function noteFlush({ env, status }: FlushContext, sink: SinkName, since: number 
     .catch((error: unknown) => logEvent("warn", "flush_not_noted", { error: String(error) }));
 }
 
-/** Noted once; the session then keeps its records, whatever the sinks say. */
+/**
+ * Noted once; the session then keeps its records, whatever the sinks say. Noted after the
+ * alarm: an object that is lost in between finds the conflict again, and raises it again.
+ */
 async function raiseConflict(context: FlushContext, sink: SinkName, seq: number): Promise<void> {
-  if (!context.store.addConflict(sink, seq)) return;
+  if (context.store.hasConflict(sink, seq)) return;
   const { tenant, session_id } = context.status();
   await raiseAlarm(context.env, {
     found_by: sink,
@@ -205,4 +211,5 @@ async function raiseConflict(context: FlushContext, sink: SinkName, seq: number)
     seq,
     message: "the sink holds another record than the session: it was changed there",
   });
+  context.store.addConflict(sink, seq);
 }

@@ -199,17 +199,17 @@ export class SessionStore {
     this.#sinks.set(name, state);
   }
 
-  /** False when it is known already. */
-  addConflict(sink: SinkName, seq: number): boolean {
-    return (
-      this.#sql
-        .exec(
-          "INSERT INTO conflicts (sink, seq) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING seq",
-          sink,
-          seq,
-        )
-        .toArray().length > 0
+  addConflict(sink: SinkName, seq: number): void {
+    this.#sql.exec(
+      "INSERT INTO conflicts (sink, seq) VALUES (?, ?) ON CONFLICT DO NOTHING",
+      sink,
+      seq,
     );
+  }
+
+  hasConflict(sink: SinkName, seq: number): boolean {
+    const known = this.#sql.exec("SELECT 1 FROM conflicts WHERE sink = ? AND seq = ?", sink, seq);
+    return known.toArray().length > 0;
   }
 
   hasConflicts(): boolean {

@@ -275,8 +275,10 @@ function disorder(
     return leaf.seq === 1 ? null : `opens at record ${leaf.seq}`;
   }
   if (leaf.kind === "open") return "opens for the second time";
-  if (leaf.kind === "retire")
-    return leaf.seq > newest.seq ? "retires what the log never had" : null;
+  if (leaf.kind === "retire") {
+    const isHead = leaf.seq === newest.seq && leaf.hash_chain === newest.hash_chain;
+    return isHead ? null : `retires record ${leaf.seq}, which is not its newest in the log`;
+  }
   if (newest.kind === "close") return `goes on after its end, with ${leaf.kind}`;
   if (leaf.seq < newest.seq) return `goes back from record ${newest.seq} to ${leaf.seq}`;
   if (leaf.seq === newest.seq && leaf.hash_chain !== newest.hash_chain) {

@@ -3,10 +3,7 @@ import { expect, test, vi } from "vitest";
 import * as z from "zod";
 import { runDaily } from "../../src/archive/daily.ts";
 import { openArchive } from "../../src/archive/open.ts";
-import { genesis } from "../../src/audit/chain.ts";
-import { sha256Hex } from "../../src/audit/hash-node.ts";
 import { requireConfig } from "../../src/config.ts";
-import { logStub } from "../../src/objects.ts";
 import { loseArchive, tampering } from "../support/archive-sums.ts";
 import {
   admin,
@@ -28,88 +25,20 @@ import {
   useStoppedClock,
 } from "../support/objects.ts";
 import { archiveRows, segmentLines, segments, sessionRow } from "../support/sinks.ts";
+import {
+  erase,
+  hold,
+  rebuild,
+  releasedSession,
+  retirementsOf,
+  ringSystem,
+  run,
+  systemRecords,
+  verifiedArchive,
+} from "./keeper.ts";
 
 useStoppedClock();
 const logs = captureLogs();
-
-const progress = z.object({
-  next: z.string().nullable(),
-  problems: z.array(z.object({ session_id: z.string(), seq: z.int(), message: z.string() })),
-});
-
-/** What verifying the whole archive finds. */
-async function verifiedArchive(): Promise<z.infer<typeof progress>["problems"]> {
-  const problems: z.infer<typeof progress>["problems"] = [];
-  let after: string | null = null;
-  do {
-    const answer = await admin("GET", `/archive/verify${after === null ? "" : `?after=${after}`}`);
-    const step = progress.parse(answer.body);
-    problems.push(...step.problems);
-    after = step.next;
-  } while (after !== null);
-  return problems;
-}
-
-/** A session that has ended, and whose storage is free. */
-async function releasedSession(tenant = "default"): Promise<Client> {
-  const { client } = await executor(newRoot(), { tenant });
-  await client.must("write_file", { path: "src/a.txt", content: "personal" });
-  await client.call("read_file", { path: "src/personal \u0000" });
-  expect(await client.end()).toBe(204);
-  await ringUntilReleased(client.id);
-  return client;
-}
-
-async function run(task: string): Promise<void> {
-  for (;;) {
-    const answer = await admin("POST", "/archive/run", { body: { task } });
-    expect(answer.status).toBe(200);
-    if (z.object({ done: z.boolean() }).parse(answer.body).done) return;
-  }
-}
-
-/** Has every segment in R2 written into the archive. */
-async function rebuild(): Promise<void> {
-  let after: string | null = null;
-  do {
-    const answer = await admin("POST", "/archive/rebuild", {
-      body: after === null ? {} : { after },
-    });
-    after = progress.parse(answer.body).next;
-  } while (after !== null);
-}
-
-async function hold(body: Record<string, unknown>): Promise<string> {
-  const answer = await admin("POST", "/legal-holds", { body: { reason: "a lawsuit", ...body } });
-  expect(answer.status).toBe(201);
-  return z.object({ id: z.string() }).parse(answer.body).id;
-}
-
-function erase(id: string) {
-  return admin("POST", `/audit/sessions/${id}/erase`, { body: { reason: "asked for" } });
-}
-
-async function systemRecords(action: string): Promise<Record<string, unknown>[]> {
-  const answer = await admin("GET", "/sessions?limit=200");
-  const { sessions } = z
-    .object({ sessions: z.array(z.object({ session_id: z.string(), principal: z.string() })) })
-    .parse(answer.body);
-  const own = sessions.filter(({ principal }) => principal === "system:gateway");
-  const records = await Promise.all(own.map(({ session_id }) => recordsOf(session_id)));
-  return records.flat().flatMap(({ context }) => (context?.action === action ? [context] : []));
-}
-
-/** What the transparency log says of a session's retirement. */
-async function retirementsOf(id: string): Promise<unknown[]> {
-  const leaves = await logStub(env).leavesOf(genesis(sha256Hex, "default", id));
-  return leaves.filter(({ kind }) => kind.startsWith("retire"));
-}
-
-async function ringSystem(): Promise<void> {
-  const { ambientSessionId } = await import("../../src/session/ids.ts");
-  const owner = { tenant: "default", principal: "system:gateway" };
-  await ring(session(ambientSessionId(sha256Hex, owner, Date.now())));
-}
 
 test("records past their retention leave the archive, and are read from R2 as before", async () => {
   const client = await releasedSession();

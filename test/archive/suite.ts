@@ -399,6 +399,23 @@ export function describeArchive(name: string, open: () => Archive): void {
       expect(report.verdicts.integrity.ok).toBe(true);
     });
 
+    test("takes the key of a session whose row was rebuilt without it, once", async () => {
+      const archive = open();
+      const { row, records } = sampleSession([{}, {}], { wrapped_key: null });
+      const key = async () => (await archive.session(row.session_id))?.wrapped_key;
+      const write = (wrapped_key: string | null) =>
+        archive.write({ ...row, wrapped_key }, records, TOOLS);
+      await write(null);
+      expect(await key()).toBeNull();
+      await write("b25l");
+      await write("dHdv");
+      await write(null);
+      expect(await key()).toBe("b25l");
+      await archive.erase(row.session_id, "2026-05-05T00:00:00.000Z");
+      await write("b25l");
+      expect(await key()).toBeNull();
+    });
+
     test("sets records aside where they are read but not searched, and takes them back", async () => {
       const archive = open();
       const session = await stored(

@@ -181,6 +181,31 @@ describe("atlas-gate log audit", () => {
     expect([ran.code, found(ran.stdout)]).toEqual([1, ["5 TIME_BACKWARDS"]]);
   });
 
+  it("finds a retirement of another head than the session's newest", async () => {
+    await using folder = await Folder.create();
+    const log = await TestLog.create();
+    const [a, b] = [lines("a"), lines("b")];
+    const retired = (id: string, of: string[], seq: number): Leaf => {
+      const leaf = leafOf(id, of, "head", seq);
+      if (leaf.kind === "key") throw new Error("a key");
+      return { ...leaf, kind: "retire", reason: "retention", remains: "chain" };
+    };
+    await log.commit([
+      leafOf("a", a, "open", 1),
+      leafOf("a", a, "close", 3),
+      retired("a", a, 3),
+      retired("a", a, 2),
+      { ...retired("a", a, 3), hash_chain: "0".repeat(64) } as Leaf,
+      retired("b", b, 3),
+    ]);
+    await writeLog(folder, log);
+    const ran = await atlasGate("log", "audit", folder.path, "--vkey", vkey, "--json");
+    expect([ran.code, found(ran.stdout)]).toEqual([
+      1,
+      ["3", "4", "5"].map((at) => `${at} LEAF_ORDER`),
+    ]);
+  });
+
   it("exits 2 when a part cannot be read, and tries again what fails for a moment", async () => {
     let failures = 2;
     const served = await serveLog(

@@ -183,6 +183,30 @@ describe("a commit", () => {
     });
   });
 
+  test("of a retirement is taken of the newest head alone", async () => {
+    await withLog(async (storage) => {
+      const { writer } = await openLog(storage);
+      await writer.commit([leaf("open", 1, 1), leaf("head", 1, 5), leaf("close", 1, 9)], NOW);
+      const retire = (session: number, seq: number) => ({
+        ...leaf("close", session, seq),
+        kind: "retire" as const,
+        reason: "retention" as const,
+        remains: "chain" as const,
+      });
+      const forged = { ...retire(1, 9), hash_chain: "ab".repeat(32) };
+      const offered = [retire(1, 5), forged, retire(1, 10), retire(2, 1), retire(1, 9), forged];
+      expect(await writer.commit(offered, NOW)).toEqual([
+        "conflict",
+        "conflict",
+        "conflict",
+        "conflict",
+        "logged",
+        "conflict",
+      ]);
+      expect((await published()).size).toBe(4);
+    });
+  });
+
   test("gives leaves a time that never runs backwards", async () => {
     await withLog(async (storage) => {
       const { writer } = await openLog(storage);
@@ -290,6 +314,21 @@ describe("a log refuses to sign", () => {
       restore();
       await env.BUCKET.put("log/checkpoint", old);
       expect(await refusal(openLog(storage))).toBe("bucket_newer");
+    });
+  });
+
+  test("when something among the copies hides a newer one", async () => {
+    await withLog(async (storage) => {
+      const { writer } = await openLog(storage);
+      await writer.commit(openings(0, 3), NOW);
+      const restore = snapshot(storage);
+      const old = (await bucketNotes()).get("log/checkpoint") ?? "";
+      await writer.commit(openings(3, 9), NOW + 1000);
+      restore();
+      await env.BUCKET.put("log/checkpoint", old);
+      // Behind the copy of 3 and before that of 12.
+      await env.BUCKET.put(`log/checkpoints/${"0".repeat(19)}:x`, "");
+      expect(await refusal(openLog(storage))).toBe("bucket_unreadable");
     });
   });
 

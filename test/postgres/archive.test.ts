@@ -88,10 +88,25 @@ describe("nobody changes a record", () => {
     ).toEqual([]);
   });
 
-  test("the gateway destroys no key", async () => {
+  test.for([
+    "UPDATE sessions SET wrapped_key = NULL WHERE session_id = $1",
+    "UPDATE sessions SET wrapped_key = 'another' WHERE session_id = $1",
+  ])("neither the gateway nor the owner destroys a key: %s", async (change) => {
     const id = await stored();
-    const destroy = "UPDATE sessions SET wrapped_key = NULL WHERE session_id = $1";
-    await expect(query(postgres.gatewayUrl, destroy, [id])).rejects.toThrow("permission denied");
+    for (const url of [postgres.gatewayUrl, postgres.url]) {
+      await expect(query(url, change, [id])).rejects.toThrow("only atlas_maintenance");
+    }
+  });
+
+  test("nobody changes a key, or brings back one that was erased", async () => {
+    const id = await stored();
+    const change = `SET ROLE atlas_maintenance;
+      UPDATE sessions SET wrapped_key = 'another' WHERE session_id = '${id}'`;
+    await expect(query(postgres.url, change)).rejects.toThrow("nobody changes it");
+    await new PostgresArchive(postgres.gatewayUrl).erase(id, "2026-05-05T00:00:00.000Z");
+    const back = "UPDATE sessions SET wrapped_key = 'back' WHERE session_id = $1";
+    await expect(query(postgres.gatewayUrl, back, [id])).rejects.toThrow("nobody changes it");
+    await expect(query(postgres.url, change)).rejects.toThrow("nobody changes it");
   });
 });
 

@@ -135,6 +135,24 @@ describe("the archive", () => {
     expect(row?.args).toBe('{"k\\u0000":"v\\u0000w"}');
   });
 
+  test("is told of a session's end with its last record, not with an earlier batch", async () => {
+    const { client } = await executor(newRoot());
+    for (let calls = 0; calls < 500; calls++) await client.must("list_files");
+    expect(await client.end()).toBe(204);
+    const batch = env.ARCHIVE_DB.batch.bind(env.ARCHIVE_DB);
+    const between: unknown[] = [];
+    {
+      using _batch = vi.spyOn(env.ARCHIVE_DB, "batch").mockImplementation(async (statements) => {
+        const row = await sessionRow(client.id);
+        if (row !== null) between.push([row.entries, row.ended_at]);
+        return batch(statements);
+      });
+      await ring(session(client.id));
+    }
+    expect(between[0]).toEqual([500, null]);
+    expect((await sessionRow(client.id))?.ended_at).not.toBeNull();
+  });
+
   test("has the session's row, with its wrapped key, head and number of records", async () => {
     const { client, planHash } = await executor(newRoot());
     await flush(client.id);
@@ -407,6 +425,31 @@ describe("a record that was changed behind the gateway's back", () => {
     // The export is still the session's own, and holds.
     const report = await admin("GET", `/audit/sessions/${client.id}/verify`);
     expect(report.body).toMatchObject({ verdicts: { integrity: { ok: true } } });
+  });
+
+  test("is noted only once its alarm was raised, so that a lost object raises it again", async () => {
+    const client = await busySession();
+    await tampering(() =>
+      env.ARCHIVE_DB.prepare(
+        `INSERT INTO audit_log (session_id, seq, tenant, timestamp, principal, role, event, result,
+           request_id, prev_hash, hash_chain, line, created_at)
+         VALUES (?, 2, 'default', '', '', '', '', 'ok', '', '', ?, '{}', '')`,
+      )
+        .bind(client.id, "d".repeat(64))
+        .run(),
+    );
+    const sql = await inSession(client.id, (storage) => storage);
+    const noted: unknown[] = [];
+    const push = logs.push.bind(logs);
+    using _push = vi.spyOn(logs, "push").mockImplementation((...lines) => {
+      if (lines.some((line) => line.includes('"archive_conflict"') && line.includes(client.id))) {
+        noted.push(sql.exec("SELECT seq FROM conflicts").toArray());
+      }
+      return push(...lines);
+    });
+    await flush(client.id);
+    expect(noted).toEqual([[]]);
+    expect(await conflicts(client.id)).toEqual([{ sink: "archive", seq: 2 }]);
   });
 
   test("is an alarm too when a repeated flush finds it", async () => {
