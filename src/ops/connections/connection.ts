@@ -50,7 +50,7 @@ function addressOf(text: string | null): string | null {
 }
 
 function agentOf(agent: string): string {
-  const plain = agent.toWellFormed().replaceAll(/\p{C}/gu, " ");
+  const plain = agent.toWellFormed().replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, " ");
   return withoutCredential(plain.slice(0, MAX_USER_AGENT));
 }
 
