@@ -9,11 +9,21 @@ import { isJsonContentType } from "../mcp/negotiate.ts";
 import { HttpRefusal } from "./refusal.ts";
 
 /**
- * Reads a body of at most `maxBytes`; more is 413, and the rest is never read.
+ * Reads a body of at most `maxBytes`; more is 413, and the rest is never read. One that breaks off
+ * is 400, for whoever reads the log: a client that leaves is no failure of the gateway's.
+ */
+export function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+  return bytesOf(request, maxBytes).catch((error: unknown) => {
+    if (error instanceof HttpRefusal) throw error;
+    throw new HttpRefusal(400, "INVALID_ARGUMENT", "The body ended before it was whole.");
+  });
+}
+
+/**
  * Where HTTP frames the body by its length, no more than that ever arrives, and
  * it is read in one piece.
  */
-export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+async function bytesOf(request: Request, maxBytes: number): Promise<Uint8Array> {
   const tooLarge = () =>
     new HttpRefusal(413, "PAYLOAD_TOO_LARGE", `The body is larger than ${maxBytes} bytes.`);
   const length = request.headers.get("content-length");
