@@ -79,7 +79,7 @@ export function footprintOf(stateDir: string): Footprint {
 
 export function growth(before: Footprint, after: Footprint): Growth {
   const records = Object.entries(after.records).flatMap(([session, last]) => {
-    const grown = last - (before.records[session] ?? -1);
+    const grown = last - (before.records[session] ?? 0);
     // A session that is new has grown even without a record.
     return session in before.records && grown === 0 ? [] : [[session, grown] as const];
   });

@@ -121,7 +121,9 @@ export class Stage {
     expect(this.upstream.seen.length, "requests of the upstream").toBe(heard);
     const said = answers.map(({ headers, text }) => `${JSON.stringify(headers)}\n${text}`);
     this.keepsSecret([...said, this.log].join("\n"), secrets);
-    for (const { text } of answers) {
+    for (const { text, headers } of answers) {
+      // What the local server answers in the gateway's place is its own.
+      if (headers["x-request-id"] === undefined) continue;
       expect(text).not.toMatch(/<html|\bat .+\.(?:ts|js):\d+|SQLITE|D1_/i);
     }
     return { answers };
@@ -137,9 +139,12 @@ export class Stage {
   }
 }
 
-/** The error code of a refusal: on `/mcp` in a JSON-RPC error's data, elsewhere of the error itself. */
+/** The error code of a refusal: in a JSON-RPC error's data, of a plain error, or of a tool's. */
 export function codeOf({ json }: Pick<Answer, "json">): unknown {
-  return at(json, "error.data.code") ?? at(json, "error.code") ?? null;
+  const meta = at(json, "result._meta");
+  const ofTool =
+    typeof meta === "object" && meta !== null ? Reflect.get(meta, "dev.atlas-gate/error") : null;
+  return at(json, "error.data.code") ?? at(json, "error.code") ?? at(ofTool, "code") ?? null;
 }
 
 /** Keys without their ids, which are no secret, and what the deployment is built on. */
