@@ -72,15 +72,18 @@ function origins(): string[] {
 }
 
 describe("a page of another origin, with the operator's own key", () => {
-  test.each(CHANGES.map((each) => ({ what: each[0], each })))("does not make $what", async ({ each }) => {
-    for (const origin of origins()) {
-      const answer = await stage.refuses({ status: 403, code: "ORIGIN_FORBIDDEN" }, () =>
-        change(each, { origin }),
-      );
-      expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
-      expect(answer.headers["cache-control"]).toBe("no-store");
-    }
-  });
+  test.each(CHANGES.map((each) => ({ what: each[0], each })))(
+    "does not make $what",
+    async ({ each }) => {
+      for (const origin of origins()) {
+        const answer = await stage.refuses({ status: 403, code: "ORIGIN_FORBIDDEN" }, () =>
+          change(each, { origin }),
+        );
+        expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
+        expect(answer.headers["cache-control"]).toBe("no-store");
+      }
+    },
+  );
 
   test("has no preflight answered, and reads nothing", async () => {
     for (const origin of origins()) {

@@ -41,7 +41,7 @@ afterAll(() => stage?.dispose());
 /** One line a request, in plain characters, and none that it did not cause. */
 async function isOneLine(answer: Answer): Promise<void> {
   const id = answer.headers["x-request-id"];
-  await eventually("the log has the request", () => (stage.log.includes(String(id)) ? true : null));
+  await stage.logged([id]);
   const lines = linesOf(stage.log, id);
   expect(lines).toHaveLength(1);
   expect(lines[0]?.text).toMatch(/^[\x20-\x7e]+$/);
@@ -137,11 +137,11 @@ describe.each(Object.entries(TEXTS))("%s", (_what, text) => {
     const client = new Raw2026(stage.url, stage.gateway.keys.windsurf);
     const before = logLines(stage.log).length;
     const encoded = `=?base64?${Buffer.from(text).toString("base64")}?=`;
-    await client.call("read_file", { path: "a", session_id: text }, {}).catch(() => null);
-    const headers = { "mcp-name": encoded };
-    await client.post("tools/call", { name: text, arguments: {} }, headers);
-    await eventually("the log has the request", () =>
-      logLines(stage.log).length > before ? true : null,
+    const handle = { name: "read_file", arguments: { path: "a", session_id: text } };
+    await client.post("tools/call", handle, { "mcp-param-atlas-session": encoded });
+    await client.post("tools/call", { name: text, arguments: {} }, { "mcp-name": encoded });
+    await eventually("the log has both requests", () =>
+      logLines(stage.log).length >= before + 2 ? true : null,
     );
     for (const { text: line } of logLines(stage.log).slice(before)) {
       expect(line).toMatch(/^[\x20-\x7e]+$/);

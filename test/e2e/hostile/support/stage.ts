@@ -26,6 +26,9 @@ export type Expected = {
   readonly records?: Growth["records"];
 };
 
+const LOG_TIMEOUT_MS = 30_000;
+const LOG_POLL_MS = 2;
+
 /** An answer, or several on one connection, or none at all. */
 export type Outcome = Answer | null | readonly Answer[];
 
@@ -113,10 +116,7 @@ export class Stage {
     const outcome = await attack();
     const answers = outcome === null ? [] : "status" in outcome ? [outcome] : outcome;
     const ids = answers.flatMap(({ headers }) => headers["x-request-id"] ?? []);
-    // A request's line is written last of all that it does.
-    await eventually("the log has the attack", () =>
-      ids.every((id) => this.log.includes(String(id))) ? true : null,
-    );
+    await this.logged(ids);
     expect(growth(before, footprintOf(this.gateway.stateDir))).toEqual({ ...NOTHING, records });
     expect(this.upstream.seen.length, "requests of the upstream").toBe(heard);
     const said = answers.map(({ headers, text }) => `${JSON.stringify(headers)}\n${text}`);
@@ -127,6 +127,12 @@ export class Stage {
       expect(text).not.toMatch(/<html|\bat .+\.(?:ts|js):\d+|SQLITE|D1_/i);
     }
     return { answers };
+  }
+
+  /** A request's line is written last of all that it does; there are many requests, and little to wait for. */
+  async logged(requestIds: readonly unknown[]): Promise<void> {
+    const isThere = () => (requestIds.every((id) => this.log.includes(String(id))) ? true : null);
+    await eventually("the log has the requests", isThere, LOG_TIMEOUT_MS, LOG_POLL_MS);
   }
 
   /** No secret of the gateway's is in a text, and none of these. */
