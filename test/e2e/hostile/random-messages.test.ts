@@ -77,7 +77,10 @@ function ask({
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
         text += chunk;
-        if (!isStream || !text.includes("\n\n")) return;
+        if (!isStream) return;
+        // A stream may begin with an event that has only an id.
+        const whole = text.slice(0, text.lastIndexOf("\n\n") + 1);
+        if (whole === "" || (method === "POST" && lastMessage(whole) === "")) return;
         done();
         asked.destroy();
       });

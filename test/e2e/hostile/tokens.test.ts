@@ -90,7 +90,7 @@ describe("a token that brings its own key", () => {
     expect(on.inside.connections).toBe(0);
   });
 
-  test("or one of another on.issuer of this deployment", async () => {
+  test("or one of another issuer of this deployment", async () => {
     await on.refused(await on.other.token(on.resource, { iss: on.issuer.url }));
     await on.refused(await on.issuer.token(on.resource, { iss: on.other.url }));
   });
@@ -164,7 +164,7 @@ describe("key ids that nobody knows", () => {
     await on.refused(await on.issuer.signed({ kid }, on.claims()));
   });
 
-  test("in a flood cost the on.issuer one look, and nobody else anything", async () => {
+  test("in a flood cost the issuer one look, and nobody else anything", async () => {
     const session = await RawSession.open(on.stage.url, await on.issuer.token(on.resource));
     const looks = () => on.issuer.asked.filter((path) => path === "/jwks").length;
     const before = looks();

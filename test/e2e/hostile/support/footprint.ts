@@ -6,7 +6,7 @@
  * are left out: those may grow with a refusal, and are meant to.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
@@ -65,14 +65,9 @@ export function footprintOf(stateDir: string): Footprint {
   const d1 = join(stateDir, "v3", "d1", "miniflare-D1DatabaseObject");
   const tables: Record<string, string> = {};
   for (const file of databasesIn(d1)) {
-    inDatabase(join(d1, file), (database) => {
-      for (const { session_id, last } of database
-        .prepare("SELECT session_id, max(seq) AS last FROM audit_log GROUP BY session_id")
-        .all()) {
-        note(String(session_id), Number(last));
-      }
-      for (const table of TABLES) tables[table] = digestOf(database, table);
-    });
+    const archive = inDatabase(join(d1, file), archiveIn);
+    for (const { session_id, last } of archive.lasts) note(String(session_id), Number(last));
+    Object.assign(tables, archive.tables);
   }
   return { objects: objects.sort(), records, tables };
 }
@@ -105,13 +100,34 @@ function databasesIn(folder: string): string[] {
   );
 }
 
+/** What was read of a file, and when: a file that was not written since is not read again. */
+const known = new Map<string, { readonly stamp: string; readonly value: unknown }>();
+/** Clocks of file systems tick: a file that was written this shortly before may be written again unnoticed, in ms. */
+const TICK_MS = 50;
+
 function inDatabase<T>(path: string, read: (database: DatabaseSync) => T): T {
+  const { stamp, isSettled } = stampOf(path);
+  const before = known.get(path);
+  // The one reader of a path always reads the same things of it.
+  if (before?.stamp === stamp) return before.value as T;
   const database = new DatabaseSync(path, { readOnly: true, timeout: LOCK_TIMEOUT_MS });
   try {
-    return read(database);
+    const value = read(database);
+    if (isSettled) known.set(path, { stamp, value });
+    return value;
   } finally {
     database.close();
   }
+}
+
+/** When a database and its write-ahead log were written, and whether that was long enough ago. */
+function stampOf(path: string): { stamp: string; isSettled: boolean } {
+  const states = [path, `${path}-wal`].map((file) => statSync(file, { throwIfNoEntry: false }));
+  const written = Math.max(...states.map((state) => state?.mtimeMs ?? 0));
+  return {
+    stamp: states.map((state) => `${state?.mtimeMs} ${state?.size}`).join(),
+    isSettled: Date.now() - written > TICK_MS,
+  };
 }
 
 /** The session of an object, and the last record that it holds or has handed on. */
@@ -136,6 +152,15 @@ function chainIn(database: DatabaseSync): { session: string | null; last: number
   return {
     session: named === undefined ? null : String(named.name),
     last: Number(last?.last ?? 0),
+  };
+}
+
+function archiveIn(database: DatabaseSync) {
+  return {
+    lasts: database
+      .prepare("SELECT session_id, max(seq) AS last FROM audit_log GROUP BY session_id")
+      .all(),
+    tables: Object.fromEntries(TABLES.map((table) => [table, digestOf(database, table)])),
   };
 }
 
