@@ -1,7 +1,7 @@
 /**
  * @module
- * JSON that fits into a header: what goes to an object with an upgrade, which
- * has no body. A header holds bytes, and names may be of any script.
+ * JSON in ASCII, for what goes to an object with an upgrade, which has headers
+ * and no body, and for lines of the log. Names may be of any script.
  */
 
 /** The JSON text of a value, in ASCII. */

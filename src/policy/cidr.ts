@@ -74,10 +74,16 @@ export function isLoopback(text: string): boolean {
   return parseAddress(text)?.range() === "loopback";
 }
 
-/** Only the usual spellings: the library also reads octal and shortened IPv4, and zones. */
+/** IPv4 in IPv6 without a mark of it, which was given up (RFC 4291, section 2.5.5.1). */
+const IPV4_COMPATIBLE = /^::\d+\.\d+\.\d+\.\d+$/;
+
+/**
+ * Only the usual spellings: the library also reads octal and shortened IPv4, and zones, and takes
+ * an IPv4-compatible address for the mapped one, which is another.
+ */
 function parse(text: string): Address | null {
   if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text);
-  if (!text.includes(":") || text.includes("%")) return null;
+  if (!text.includes(":") || text.includes("%") || IPV4_COMPATIBLE.test(text)) return null;
   return ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text) : null;
 }
 

@@ -76,10 +76,11 @@ test("an address is what the platform says, in one spelling; a user agent is bou
   expect(origin.address).toBe("203.0.113.7");
   expect(origin.user_agent).not.toContain("B".repeat(43));
   expect(origin.user_agent?.length).toBeLessThanOrEqual(300);
-  const forged = new Request("https://gate.example/mcp", {
-    headers: { "cf-connecting-ip": "<script>" },
-  });
-  expect(originOf(forged).address).toBeNull();
+  for (const text of ["<script>", "203.0.113.7, 203.0.113.8", "fe80::1%eth0", "127.1", "0x7f.1"]) {
+    const headers = { "cf-connecting-ip": text };
+    const forged = new Request("https://gate.example/mcp", { headers });
+    expect(originOf(forged).address).toBeNull();
+  }
 });
 
 test("reasons are of a closed list", () => {

@@ -35,6 +35,8 @@ describe("an address list", () => {
     // The same address, written in two ways, on either side.
     [["192.0.2.0/24"], "::ffff:192.0.2.1", true],
     [["192.0.2.0/24"], "::ffff:c000:0201", true],
+    // IPv4-compatible is another address than mapped.
+    [["192.0.2.0/24"], "::192.0.2.1", false],
     [["::ffff:192.0.2.0/120"], "192.0.2.1", true],
     [["::ffff:192.0.2.0/120"], "192.0.3.1", false],
     [["10.0.0.0/8", "192.0.2.1"], "192.0.2.1", true],

@@ -2,7 +2,7 @@
  * @module
  * One line of the connection log: who came from where, and was let in or not.
  */
-import ipaddr from "ipaddr.js";
+import { parseAddress } from "../../policy/cidr.ts";
 import { ERROR_CODES } from "../../policy/errors.ts";
 import { callerText } from "../caller-text.ts";
 
@@ -44,9 +44,9 @@ export function coloOf(request: Request): string | null {
   return textOf(request.cf?.colo);
 }
 
-/** The one spelling of an address: IPv4 in IPv6 is IPv4. */
+/** The one spelling of an address, mapped IPv4 being IPv4; null for what is none, a list included. */
 function addressOf(text: string | null): string | null {
-  return text !== null && ipaddr.isValid(text) ? ipaddr.process(text).toString() : null;
+  return text === null ? null : (parseAddress(text)?.toString() ?? null);
 }
 
 function textOf(value: unknown): string | null {

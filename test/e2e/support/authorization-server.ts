@@ -84,6 +84,20 @@ export class AuthorizationServer {
       .sign(this.#privateKey);
   }
 
+  /** A token of exactly this header and this payload, genuinely signed. */
+  async signed(header: object, payload: string | object): Promise<string> {
+    if (this.#privateKey === null) throw new Error("no key");
+    const part = (value: string | object) =>
+      Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
+    const input = `${part({ alg: "RS256", typ: "at+jwt", kid: this.#kid, ...header })}.${part(payload)}`;
+    const signature = await crypto.subtle.sign(
+      "RSASSA-PKCS1-v1_5",
+      this.#privateKey as CryptoKey,
+      Buffer.from(input),
+    );
+    return `${input}.${Buffer.from(signature).toString("base64url")}`;
+  }
+
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? "/", this.url);
     this.asked.push(pathname);

@@ -13,12 +13,13 @@ export async function eventually<T>(
   what: string,
   ask: () => T | null | Promise<T | null>,
   deadlineMs = DEADLINE_MS,
+  pollMs = POLL_MS,
 ): Promise<T> {
   const deadline = Date.now() + deadlineMs;
   for (;;) {
     const answer = await ask();
     if (answer !== null) return answer;
     if (Date.now() > deadline) throw new Error(`It never came to be: ${what}`);
-    await sleep(POLL_MS);
+    await sleep(pollMs);
   }
 }
