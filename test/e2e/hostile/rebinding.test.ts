@@ -174,9 +174,10 @@ describe("the metadata and the challenge", () => {
     ["MF-Original-Hostname", "evil.example"],
   ])("take nothing from %s", async (name, value) => {
     const headers = { [name]: value };
-    for (const path of [METADATA, `${METADATA}/mcp`]) {
+    for (const suffix of ["", "/mcp"]) {
+      const path = `${METADATA}${suffix}`;
       const answer = await send(`${local.url}${path}`, { headers });
-      expect([answer.status, at(answer.json, "resource")]).toEqual([200, `${local.url}/mcp`]);
+      expect([answer.status, at(answer.json, "resource")]).toEqual([200, `${local.url}${suffix}`]);
       expect(answer.text).not.toContain("evil");
     }
     const refusal = { status: 401, code: "UNAUTHENTICATED" };

@@ -21,7 +21,7 @@ describe("claims that do not fit, genuinely signed", () => {
       `${on.resource}#`,
       on.resource.slice(0, -1),
       on.resource.toUpperCase(),
-      base,
+      `${base}//`,
       `${base}/admin`,
       "https://gate.example.com/mcp",
       ["https://gate.example.com/mcp", `${on.resource}/`],
