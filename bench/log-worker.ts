@@ -37,6 +37,7 @@ export class GrowthObject extends DurableObject<GrowthEnv> {
       bucket: logBucket(this.env.BUCKET),
       origin: ORIGIN,
       signers: await logSigners(ORIGIN, [SEED]),
+      alarm: (alarm) => console.error(alarm),
     });
     const from = this.#writer.size;
     const leaves = Array.from({ length: count }, (_, i): OfferedLeaf => {

@@ -11,6 +11,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { type Config, requireConfig } from "../config.ts";
+import { type AlarmBeside, soundAlarm } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { logBucket, TEXT, witnessedCopyName } from "./bucket.ts";
 import { decodeEntries, encodeEntries } from "./entries.ts";
@@ -179,6 +180,11 @@ export class LogObject extends DurableObject<Env> {
     return batch;
   }
 
+  /** Told beside the work: nothing of the log waits for a receiver of alerts. */
+  readonly #alarm: AlarmBeside = (alarm, summary, fields) => {
+    this.ctx.waitUntil(soundAlarm(this.env, alarm, summary, fields));
+  };
+
   #published(): void {
     this.#lastCommit = Date.now();
     if (this.#config.witnesses.length > 0) void this.ctx.storage.setAlarm(Date.now());
@@ -190,7 +196,10 @@ export class LogObject extends DurableObject<Env> {
     this.#lastCommit = Date.now();
     if (error instanceof LogRefused) {
       this.#refused = { error, until: Date.now() + REFUSAL_MS };
-      logEvent("alarm", "log_refused", { reason: error.reason, message: error.message });
+      this.#alarm("log_refused", "The transparency log refuses to sign.", {
+        reason: error.reason,
+        detail: error.message,
+      });
       return;
     }
     logEvent("error", "log_commit_failed", { error: String(error) });
@@ -210,6 +219,7 @@ export class LogObject extends DurableObject<Env> {
       bucket: logBucket(this.env.BUCKET),
       origin,
       signers: await logSigners(origin, logSeeds),
+      alarm: this.#alarm,
     });
     this.#failures = 0;
     return this.#writer;
@@ -260,6 +270,7 @@ export class LogObject extends DurableObject<Env> {
       policy,
       send: (input, init) => fetch(input, init),
       now: () => Date.now(),
+      alarm: this.#alarm,
     });
     if (cosigned !== null) await this.#inTurn(() => this.#showCosigned(cosigned));
     if (nextAt !== null) await this.ctx.storage.setAlarm(Math.max(nextAt, Date.now() + 1));

@@ -48,9 +48,13 @@ export function ownLogReader(env: Env): LogReader {
   };
 }
 
+/** How the kinds of leaves begin that are of no record. */
+const RETIRED = "retire";
+
 /**
  * The log's part of a session's bundle; null while nothing of it is anchored.
- * `session` is its genesis. The first and the newest leaf, or every one.
+ * `session` is its genesis. The first and the newest leaf, of a retired session
+ * the newest of its chain too, or every one.
  *
  * @throws LogUnreadable when a tile is not there that must be.
  */
@@ -67,7 +71,9 @@ export async function sessionLog(
   const checkpoint = note === null ? null : checkpointOf(note);
   if (note === null || checkpoint === null) return null;
 
-  const chosen = all ? rows : rows.filter((row, i) => i === 0 || row === newest);
+  // A retirement says that the records are gone, and the leaf before it what the last of them was.
+  const head = rows.findLast(({ kind }) => !kind.startsWith(RETIRED));
+  const chosen = all ? rows : rows.filter((row, i) => i === 0 || row === head || row === newest);
   const { sizes, notes } = await stub.bounds(chosen.map(({ index }) => index));
   const tiles = new TileCache(env);
   const leaves: BundleLogText["leaves"] = [];

@@ -8,6 +8,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { sha256Bytes as hash } from "../audit/hash-node.ts";
 import { requireConfig } from "../config.ts";
+import { soundAlarm } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { decodeBase64, encodeBase64, equalBytes } from "./bytes.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
@@ -63,7 +64,8 @@ export class WitnessObject extends DurableObject<Env> {
     const last = this.#last();
     if (oldSize !== last.size) return { kind: "conflict", size: last.size };
     if (size === last.size && last.size > 0 && !equalBytes(root, last.root)) {
-      logEvent("alarm", "witnessed_log_forked", { origin, size });
+      const summary = "A log that this gateway witnesses has signed two trees of one size.";
+      this.ctx.waitUntil(soundAlarm(this.env, "witnessed_log_forked", summary, { origin, size }));
       return { kind: "conflict", size: last.size };
     }
     if (!verifyConsistency(hash, last.size, size, proof, last.root, root)) {

@@ -5,6 +5,7 @@
  * again with growing pauses.
  */
 import { sha256Bytes as hash } from "../audit/hash-node.ts";
+import type { AlarmBeside } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { fullTile } from "./bucket.ts";
 import { consistencyProof } from "./merkle.ts";
@@ -24,6 +25,7 @@ export type RoundDeps = {
   readonly policy: WitnessPolicy;
   readonly send: typeof fetch;
   readonly now: () => number;
+  readonly alarm: AlarmBeside;
 };
 
 export type RoundResult = {
@@ -62,7 +64,7 @@ async function askOne(
   witness: Witness,
   target: CheckpointRow,
 ): Promise<Came | null> {
-  const { store, bucket, send, now } = deps;
+  const { store, bucket, send, now, alarm } = deps;
   const row = store.witness(witness.vkey);
   const note = parseNote(target.note);
   if (note === null) return null;
@@ -81,13 +83,15 @@ async function askOne(
   );
   store.saveWitness(nextRow(row, target, answer, now()));
   if (answer.kind === "cosigned") return answer;
-  logEvent(answer.kind === "failed" ? "warn" : "alarm", "log_not_witnessed", {
-    witness: witness.name,
-    reason: answer.kind,
-    size: target.size,
-    witness_size: answer.kind === "ahead" ? answer.size : null,
-    error: answer.kind === "failed" ? answer.message : null,
-  });
+  const about = { witness: witness.name, reason: answer.kind, size: target.size };
+  if (answer.kind === "failed") {
+    logEvent("warn", "log_not_witnessed", { ...about, error: answer.message });
+  } else {
+    alarm("log_not_witnessed", "A witness does not agree with the transparency log.", {
+      ...about,
+      witness_size: answer.kind === "ahead" ? answer.size : null,
+    });
+  }
   return null;
 }
 

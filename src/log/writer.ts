@@ -17,6 +17,7 @@
  * was persisted and goes on from there, or refuses.
  */
 import { sha256Bytes as hash } from "../audit/hash-node.ts";
+import type { AlarmBeside } from "../ops/alerts/alarm.ts";
 import { logEvent } from "../ops/log.ts";
 import { copyName, type LogBucket, TEXT } from "./bucket.ts";
 import { equalBytes } from "./bytes.ts";
@@ -41,6 +42,7 @@ export type LogDeps = {
   readonly origin: string;
   /** The current key's, and during a rotation the next one's. */
   readonly signers: readonly NoteSigner[];
+  readonly alarm: AlarmBeside;
 };
 
 /** The published tree as far as appending needs it. */
@@ -176,7 +178,13 @@ export class LogWriter {
 
   /** The bucket has fallen behind although nothing was under way: someone put an older checkpoint there. */
   async #republish(head: Head): Promise<void> {
-    logEvent("alarm", "log_bucket_rolled_back", { size: head.size });
+    this.#deps.alarm(
+      "log_bucket_rolled_back",
+      "The bucket showed an older checkpoint; it was put right.",
+      {
+        size: head.size,
+      },
+    );
     await this.#putCopy(head);
     await this.#deps.bucket.putCheckpoint(
       this.#deps.store.checkpoint(head.size)?.note ?? head.note,

@@ -40,6 +40,18 @@ import {
 useStoppedClock();
 const logs = captureLogs();
 
+test("a retired session's bundle shows its last head beside its retirement", async () => {
+  const { id } = await releasedSession();
+  advance(91 * DAY);
+  await run("retention");
+  const { body } = await admin("GET", `/audit/sessions/${id}/bundle`);
+  const { log } = z
+    .object({ log: z.object({ leaves: z.array(z.object({ entry: z.string() })) }) })
+    .parse(body);
+  const kinds = log.leaves.map(({ entry }) => JSON.parse(entry).kind);
+  expect(kinds).toEqual(["open", "close", "retire"]);
+});
+
 test("records past their retention leave the archive, and are read from R2 as before", async () => {
   const client = await releasedSession();
   const lines = await exported(client.id);

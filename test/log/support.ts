@@ -4,6 +4,7 @@
  * storage and the bucket, each call of which can be made to fail before or
  * after it had its effect.
  */
+
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { sha256Hex } from "../../src/audit/hash-node.ts";
@@ -13,6 +14,8 @@ import type { LogObject } from "../../src/log/log-object.ts";
 import type { OfferedLeaf } from "../../src/log/sequence.ts";
 import { LogStore } from "../../src/log/store.ts";
 import { LogWriter } from "../../src/log/writer.ts";
+import type { AlarmBeside } from "../../src/ops/alerts/alarm.ts";
+import { logEvent } from "../../src/ops/log.ts";
 
 export const ORIGIN = "test.example/log";
 export const SEED = new Uint8Array(32).fill(1);
@@ -68,6 +71,10 @@ function faultyBucket(bucket: LogBucket, fault: Fault | null): LogBucket {
   };
 }
 
+/** An alarm as its line of the log: these parts know no receivers. */
+export const logged: AlarmBeside = (alarm, message, fields) =>
+  logEvent("alarm", alarm, { ...fields, message });
+
 export type Options = {
   readonly fault?: Fault | null;
   readonly origin?: string;
@@ -82,7 +89,11 @@ export async function openLog(
   const store = new FaultyStore(storage, fault);
   const bucket = faultyBucket(logBucket(env.BUCKET), fault);
   const signers = await logSigners(origin, seeds);
-  return { writer: await LogWriter.open({ store, bucket, origin, signers }), store, bucket };
+  return {
+    writer: await LogWriter.open({ store, bucket, origin, signers, alarm: logged }),
+    store,
+    bucket,
+  };
 }
 
 let objects = 0;

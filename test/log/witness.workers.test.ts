@@ -35,7 +35,7 @@ import { witnessRound } from "../../src/log/witness-round.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
 import { admin, BASE, currentOperator, recordsOf } from "../support/gateway.ts";
 import { captureLogs, useStoppedClock } from "../support/objects.ts";
-import { openings, openLog, withLog } from "./support.ts";
+import { logged, openings, openLog, withLog } from "./support.ts";
 
 useStoppedClock();
 const logs = captureLogs();
@@ -295,6 +295,7 @@ describe("a log's round of its witnesses", () => {
       send: send ?? ((input, init) => exports.default.fetch(input, init)),
       bucket: env.BUCKET,
       now: () => now,
+      alarm: logged,
       later: (ms: number) => {
         now += ms;
       },

@@ -8,6 +8,13 @@ import { count, inObject } from "../metrics/collect.ts";
 import type { ALARMS } from "../metrics/labels.ts";
 import { sendAlert } from "./send.ts";
 
+/** Sounds an alarm beside the work of whoever noticed it. */
+export type AlarmBeside = (
+  alarm: (typeof ALARMS)[number],
+  summary: string,
+  fields: LogFields,
+) => void;
+
 /** Tells all who watch, and is done when they are told. Never throws. */
 export async function soundAlarm(
   env: Env,

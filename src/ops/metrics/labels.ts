@@ -77,7 +77,13 @@ const CHECKS: Readonly<Record<CheckName, true>> = {
   expiring_key: true,
 };
 /** Each is a label, an alert's key and an event of the log. */
-export const ALARMS = ["archive_conflict"] as const;
+export const ALARMS = [
+  "archive_conflict",
+  "log_refused",
+  "log_bucket_rolled_back",
+  "log_not_witnessed",
+  "witnessed_log_forked",
+] as const;
 /** What a scrape is made of. */
 export const SOURCES = [
   "archive",
