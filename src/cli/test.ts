@@ -1,6 +1,6 @@
 /**
  * @module
- * `npm test`: the checks, then every test project, in two lanes side by side. Flags
+ * `npm test`: the checks, then every test project, in lanes side by side. Flags
  * go through to vitest; with any, the checks are left out and only the named
  * projects run. The last line is computed from the runners' own reports.
  */
@@ -11,9 +11,10 @@ import { join } from "node:path";
 import * as z from "zod";
 import { ROOT } from "./wrangler.ts";
 
-/** Projects that run one after the other, beside those of the other lane: end-to-end tests mostly wait. */
+/** Projects that run one after the other, beside those of the other lanes: all but the first mostly wait. */
 const LANES: readonly (readonly string[])[] = [
-  ["unit", "workers", "postgres", "conformance"],
+  ["unit", "workers"],
+  ["postgres", "conformance"],
   ["e2e"],
 ];
 const REPORTS = join(ROOT, ".test-reports");

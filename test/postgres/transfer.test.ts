@@ -7,6 +7,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import * as z from "zod";
 import { PostgresArchive } from "../../src/archive/postgres.ts";
 import { exportLines } from "../e2e/support/chain.ts";
 import { eventually } from "../e2e/support/eventually.ts";
@@ -72,6 +73,20 @@ async function expectExports(): Promise<void> {
   }
 }
 
+/** Waits until the archive has all that sessions have: what is flushed after a copy was made is not in it. */
+async function allFlushed(): Promise<void> {
+  await eventually("the archive has all that sessions have", async () => {
+    const answer = await operator.ok("GET", "/sessions?limit=200");
+    const { sessions } = z
+      .object({ sessions: z.array(z.object({ session_id: z.string(), entries: z.int() })) })
+      .parse(answer);
+    for (const { session_id, entries } of sessions) {
+      if (exportLines(await operator.export(session_id)).length > entries) return null;
+    }
+    return true;
+  });
+}
+
 /** What only a superuser does, with the triggers off: the archive is lost, and what it counted with it. */
 async function losePostgres(): Promise<void> {
   await query(
@@ -95,6 +110,7 @@ test("d1 is copied to postgres, again without harm, and the gateway goes on with
 
 test("an export is what its manifest says, and restores a lost archive", async () => {
   const folder = join(dir, "export");
+  await allFlushed();
   const made = atlasGate("archive", "export", folder);
   expect(made.code).toBe(0);
   await losePostgres();
