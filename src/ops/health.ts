@@ -9,6 +9,7 @@ import type { WitnessStatus } from "../log/log-object.ts";
 import { logStub } from "../objects.ts";
 import { VERSION } from "../version.ts";
 import { checkDeployment, upSince } from "./deployment.ts";
+import { endingKeys } from "./key-expiry.ts";
 
 let startedAt: number | null = null;
 
@@ -27,7 +28,14 @@ export function health(now: number) {
 }
 
 /** `required: false`: calls go on without it, so that it does not make the gateway unready. */
-export type Check = { ok: boolean; latency_ms: number; message?: string; required?: false };
+export type Check = {
+  ok: boolean;
+  latency_ms: number;
+  message?: string;
+  required?: false;
+  /** Of `keys`: until the next key ends that has no successor, seconds. */
+  expires_in?: number;
+};
 
 export type Readiness = {
   status: "ready" | "unready";
@@ -57,9 +65,28 @@ export async function readiness(env: Env): Promise<Readiness> {
     }),
   ]);
   Object.assign(checks, { archive, bucket, deployment });
-  if (loaded.ok && deployment.ok) Object.assign(checks, await logChecks(env));
+  if (loaded.ok && deployment.ok) {
+    const [log, keys] = await Promise.all([logChecks(env), keysCheck(env)]);
+    Object.assign(checks, log, { keys });
+  }
   const ready = Object.values(checks).every((check) => check.ok || check.required === false);
   return { status: ready ? "ready" : "unready", checks };
+}
+
+/** Whether a key ends within a week that has no successor yet: a reminder, and no reason to stop. */
+async function keysCheck(env: Env): Promise<Check> {
+  let expiresIn: number | undefined;
+  const check = await timed("the keys cannot be read", async () => {
+    const [next] = await endingKeys(env.ARCHIVE_DB, Date.now());
+    if (next === undefined) return null;
+    expiresIn = next.expires_in;
+    return `a key of ${next.role} ends at ${next.expires_at} and has no successor`;
+  });
+  return {
+    ...check,
+    required: false,
+    ...(expiresIn === undefined ? {} : { expires_in: expiresIn }),
+  };
 }
 
 /** The log and its witnesses: records wait for them, calls do not. */

@@ -33,7 +33,7 @@ import type {
   SessionStatus,
   StatelessCall,
 } from "./state.ts";
-import { SessionStore } from "./store.ts";
+import { SessionStore, type SinkName } from "./store.ts";
 import {
   changeSchema,
   LISTS_CHANGED,
@@ -261,6 +261,11 @@ export class SessionObject extends DurableObject<Env> {
   async status(): Promise<SessionStatus | null> {
     await this.#session?.settle();
     return this.#session?.status() ?? null;
+  }
+
+  /** Whether the last flush to a sink failed and none has gone well since. */
+  isBehind(sink: SinkName): boolean {
+    return this.#session !== null && this.#store.sink(sink).failures > 0;
   }
 
   /** A page of records, or null when the object no longer holds them. Open intents of an earlier life are settled first. */

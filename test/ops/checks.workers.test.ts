@@ -7,6 +7,7 @@ import { metricsStub } from "../../src/objects.ts";
 import { sendAlert } from "../../src/ops/alerts/send.ts";
 import { runChecks } from "../../src/ops/checks/run.ts";
 import { CONNECTIONS_KEPT_MS } from "../../src/ops/connections/log.ts";
+import { readiness } from "../../src/ops/health.ts";
 import { scrape } from "../../src/ops/metrics/scrape.ts";
 import { runScheduled } from "../../src/ops/scheduled.ts";
 import { ambientSessionId } from "../../src/session/ids.ts";
@@ -81,14 +82,37 @@ describe("a session whose alarm was lost", () => {
   });
 });
 
-test("a flush that is overdue for minutes is found", async () => {
-  await metricsStub(env).noteFlush("archive", "a-session", Date.now() - 6 * MINUTE);
-  await runChecks(env, config, Date.now());
-  expect(await findings("stalled_flush")).toEqual([1]);
-  expect(logs.some((line) => line.includes('"check":"stalled_flush"'))).toBe(true);
-  await metricsStub(env).noteFlush("archive", "a-session", null);
+test("a flush of which nobody heard that it went well is found no more", async () => {
+  const client = await Client.open(await mintKey("windsurf"));
+  await ring(session(client.id));
+  for (const id of [client.id, crypto.randomUUID()]) {
+    await metricsStub(env).noteFlush("archive", id, Date.now() - 6 * MINUTE);
+  }
   await runChecks(env, config, Date.now());
   expect(await findings("stalled_flush")).toEqual([0]);
+  expect((await metricsStub(env).snapshot()).stalled).toEqual([]);
+});
+
+test("a check that cannot look is a finding of its own, and keeps no other from looking", async () => {
+  await env.ARCHIVE_DB.exec("ALTER TABLE api_keys RENAME TO away");
+  await runChecks(env, config, Date.now());
+  await env.ARCHIVE_DB.exec("ALTER TABLE away RENAME TO api_keys");
+  expect(await findings("expiring_key")).toEqual([1]);
+  expect(await findings("lost_alarm")).toEqual([0]);
+  expect(logs.some((line) => line.includes('"event":"check_failed"'))).toBe(true);
+  expect(await recordsOf(systemSession())).toContainEqual(
+    expect.objectContaining({
+      context: { action: "check.expiring_key", subject: "itself", severity: "warning" },
+    }),
+  );
+});
+
+test("a key that ends soon shows in readiness, which it does not take away", async () => {
+  await mintKey("antigravity", { expires_in_days: 3 });
+  const { checks, status } = await readiness(env);
+  expect(status).toBe("ready");
+  expect(checks.keys).toMatchObject({ ok: false, required: false, expires_in: 3 * 86_400 });
+  expect(checks.keys?.message).toContain("a key of antigravity ends at");
 });
 
 test("a key that ends within a week is found, unless it has a successor", async () => {

@@ -105,6 +105,10 @@ test("d1 is copied to postgres, again without harm, and the gateway goes on with
   }
   await gateway.stop();
   await start("postgres", join(dir, "state"));
+  // What was still written to the old archive since comes with the copy that follows the switch.
+  const { code, output } = atlasGate("archive", "backfill", "--from", "d1", "--to", "postgres");
+  expect(output).toContain("Every chain holds.");
+  expect(code).toBe(0);
   await expectExports();
 });
 

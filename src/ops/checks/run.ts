@@ -32,7 +32,7 @@ export async function runChecks(env: Env, config: Config, now: number): Promise<
   const gauges: Sample[] = [{ metric: "checks_ran_at", labels: "{}", value: now }];
   for (const [name, check] of Object.entries(CHECKS) as [CheckName, Check][]) {
     try {
-      const findings = await check(env, config, now);
+      const findings = await foundBy(name, () => check(env, config, now));
       if (findings === null) continue;
       gauges.push({
         metric: "mcp_check_findings",
@@ -41,13 +41,27 @@ export async function runChecks(env: Env, config: Config, now: number): Promise<
       });
       await report(env, config, name, findings.slice(0, MAX_FINDINGS));
     } catch (error) {
-      logEvent("error", "check_failed", { check: name, error: String(error) });
+      logEvent("error", "check_not_reported", { check: name, error: String(error) });
     }
   }
   try {
     await metricsStub(env).setGauges(gauges);
   } catch (error) {
     logEvent("error", "check_gauges_not_set", { error: String(error) });
+  }
+}
+
+/** What a check finds; that it could not look is a finding too, or its last answer would stand. */
+async function foundBy(
+  name: CheckName,
+  look: () => Promise<Finding[] | null>,
+): Promise<Finding[] | null> {
+  try {
+    return await look();
+  } catch (error) {
+    logEvent("error", "check_failed", { check: name, error: String(error) });
+    const message = "The check could not look; the log line check_failed says why.";
+    return [{ check: name, subject: "itself", severity: "warning", message }];
   }
 }
 
