@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ambientId, principalOf } from "../support/ambient.ts";
+import { eventually } from "../support/eventually.ts";
 import { type Answer, send } from "../support/http.ts";
 import { initializeMessage, postMcp, RawSession, toolCall } from "../support/mcp.ts";
 import { Raw2026, type Reply } from "../support/raw-2026.ts";
@@ -216,6 +217,10 @@ describe("an event id", () => {
   test("of another session's stream brings none of its events", async () => {
     const thief = await RawSession.open(stage.url, thieves["another principal"]?.key ?? "");
     const stream = await primedStream(victim);
+    // What the gateway asks because of the victim's stream is none of the attack's.
+    await eventually("the gateway listens at the upstream", () =>
+      stage.upstream.seen.some(({ method }) => method === "subscriptions/listen") ? true : null,
+    );
     const id = stream.events[0]?.id ?? "";
     expect(id).not.toBe("");
     for (const stolen of [
