@@ -5,6 +5,7 @@
  */
 import { pick, range, TARGETED } from "./cases.ts";
 import { FILE, type GatewayClient, type Session } from "./client.ts";
+import type { Host } from "./host.ts";
 import { driveFor } from "./load.ts";
 import { median, type Spread, spread } from "./stats.ts";
 
@@ -28,10 +29,19 @@ export type GuardRow = {
   readonly guarded_calls_per_second: number;
   readonly open_calls_per_second: number;
   readonly ratio: Spread;
+  /** Processor time of a call in all rounds, in µs; null where it cannot be read. It scatters less than the rates do. */
+  readonly guarded_cpu_us: number | null;
+  readonly open_cpu_us: number | null;
 };
 
 /** A gateway, and as many sessions on it as are asked at the same time. */
-export type Side = { readonly client: GatewayClient; readonly sessions: readonly Session[] };
+export type Side = {
+  readonly host: Host;
+  readonly client: GatewayClient;
+  readonly sessions: readonly Session[];
+};
+
+type Slice = { readonly rate: number; readonly calls: number; readonly cpuMs: number | null };
 
 export async function measureGuard(
   { guarded, open }: { readonly guarded: Side; readonly open: Side },
@@ -40,16 +50,26 @@ export async function measureGuard(
 ): Promise<GuardRow[]> {
   const rows: GuardRow[] = [];
   for (const [call, { method, params }] of Object.entries(CALLS)) {
-    const slice = async ({ client, sessions }: Side) => {
+    const slice = async ({ host, client, sessions }: Side): Promise<Slice> => {
       const lanes = range(TARGETED.clients).map((at) =>
         client.repeat(pick(sessions, at % TARGETED.sessions), method, params),
       );
       const time = { warmMs: WARM_MS, measureMs: sliceMs };
-      const { calls, seconds } = await driveFor(client.url, lanes, time, signal);
-      return calls / seconds;
+      let begun: number | null = null;
+      let cpuMs: number | null = null;
+      const { calls, seconds } = await driveFor(client.url, lanes, time, signal, {
+        start: () => {
+          begun = host.cpuMs();
+        },
+        end: () => {
+          const now = host.cpuMs();
+          cpuMs = begun === null || now === null ? null : now - begun;
+        },
+      });
+      return { rate: calls / seconds, calls, cpuMs };
     };
-    const withIt: number[] = [];
-    const without: number[] = [];
+    const withIt: Slice[] = [];
+    const without: Slice[] = [];
     for (let round = 0; round < rounds; round++) {
       const ways = [
         async () => withIt.push(await slice(guarded)),
@@ -60,10 +80,23 @@ export async function measureGuard(
     }
     rows.push({
       call,
-      guarded_calls_per_second: median(withIt),
-      open_calls_per_second: median(without),
-      ratio: spread(withIt.map((rate, round) => rate / (without[round] ?? Number.NaN))),
+      guarded_calls_per_second: median(withIt.map(({ rate }) => rate)),
+      open_calls_per_second: median(without.map(({ rate }) => rate)),
+      ratio: spread(withIt.map(({ rate }, round) => rate / (without[round]?.rate ?? Number.NaN))),
+      guarded_cpu_us: cpuOfCall(withIt),
+      open_cpu_us: cpuOfCall(without),
     });
   }
   return rows;
+}
+
+function cpuOfCall(slices: readonly Slice[]): number | null {
+  let ms = 0;
+  let calls = 0;
+  for (const slice of slices) {
+    if (slice.cpuMs === null) return null;
+    ms += slice.cpuMs;
+    calls += slice.calls;
+  }
+  return (ms * 1000) / calls;
 }

@@ -189,7 +189,7 @@ export function guardLine({ call, ratio, ...rates }: GuardRow): string {
       : `${ratio.median >= LEAST_GUARDED ? "meets" : "MISSES"} ${LEAST_GUARDED}`;
   return (
     `Behind the guard (host, address, key, limits, kill switches, metrics), ${call}: ${whole(rates.guarded_calls_per_second)} calls/s, ` +
-    `${spreadText(ratio)} of those without it, ${verdict}.`
+    `${spreadText(ratio)} of those without it, ${verdict}; CPU ${micros(rates.guarded_cpu_us)} a call, ${micros(rates.open_cpu_us)} without.`
   );
 }
 
@@ -233,6 +233,10 @@ function cells(row: Row): string[] {
     spreadText(row.to_floor),
     spreadText(row.to_two_object_floor),
   ];
+}
+
+function micros(us: number | null): string {
+  return us === null ? "n/a" : `${whole(us)} µs`;
 }
 
 function spreadText(ratio: Spread | null): string {

@@ -129,10 +129,15 @@ async function bench({ quick, json, part }: Options, signal: AbortSignal): Promi
       const host = await startGateway("open", NO_LIMITS, await openWorker(dir));
       const openClient = await GatewayClient.connect(host.url, secrets.ADMIN_TOKEN);
       const open = {
+        host,
         client: openClient,
         sessions: await openSessions(openClient, TARGETED.sessions),
       };
-      return measureGuard({ guarded: { client, sessions }, open }, plan.guard, signal);
+      return measureGuard(
+        { guarded: { host: gateway, client, sessions }, open },
+        plan.guard,
+        signal,
+      );
     };
     if (part === "guard") {
       const rows = await measureGuarded(await openSessions(client, TARGETED.sessions));
