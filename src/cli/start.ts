@@ -161,6 +161,7 @@ async function start(): Promise<number> {
     if (current !== null) void stopGroup(current, "SIGTERM");
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
+  stopWithNpm(stop);
   const launched = (gateway: Gateway): Gateway => {
     current = gateway.child;
     if (stopping) stop();
@@ -232,6 +233,21 @@ function isForeign(vars: readonly string[], url: string): boolean {
 function splitVar(pair: string): [name: string, value: string] {
   const colon = pair.indexOf(":");
   return [pair.slice(0, colon), pair.slice(colon + 1)];
+}
+
+/** How soon it is noticed that npm has gone, in ms. */
+const PARENT_POLL_MS = 500;
+
+/** npm runs a script in a shell, which dies of a signal without passing it on: who is left without it stops too. */
+function stopWithNpm(stop: () => void): void {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    stop();
+  }, PARENT_POLL_MS);
+  watch.unref();
 }
 
 type Gateway = {

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import {
   freePort,
   Gateway,
   type LocalFile,
+  plainEnv,
   readLocalFile,
   removeFolder,
   StartCommand,
@@ -17,7 +19,7 @@ import {
 import { send } from "./support/http.ts";
 import { Agent, initializeMessage, postMcp, RawSession } from "./support/mcp.ts";
 import { Operator } from "./support/operator.ts";
-import { commandOf, isAlive, killNow } from "./support/processes.ts";
+import { commandOf, descendantsOf, isAlive, killNow } from "./support/processes.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -194,6 +196,29 @@ describe("npm start", () => {
     expect(tree.filter(isAlive)).toEqual([]);
   });
 
+  it("stops with npm, whose shell passes no signal on", async () => {
+    const dir = await temporaryFolder();
+    const flags = ["--port", String(await freePort()), "--persist-to", dir];
+    const npm = spawn("npm", ["start", "--", ...flags], {
+      cwd: join(import.meta.dirname, "..", ".."),
+      env: plainEnv(),
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let output = "";
+    npm.stdout.on("data", (chunk: Buffer) => {
+      output += chunk;
+    });
+    await eventually("it is ready", () => (output.includes("Atlas Gate is ready.") ? true : null));
+    const tree = [npm.pid ?? 0, ...descendantsOf(npm.pid ?? 0)];
+    try {
+      npm.kill("SIGTERM");
+      await eventually("all of it is gone", () => (tree.some(isAlive) ? null : true));
+    } finally {
+      killNow(tree);
+      await removeFolder(dir);
+    }
+  });
+
   it("stops on SIGTERM while it is still starting", async () => {
     const command = new StartCommand([
       ...["--port", String(await freePort()), "--persist-to", stateDir],
@@ -251,7 +276,13 @@ describe("npm start", () => {
     gateway.command.signal("SIGKILL");
     await gateway.command.exited;
     await eventually("the rest has gone too", () => (tree.some(isAlive) ? null : true));
-    await expect(send(`${first.url}/health`, {})).rejects.toThrow("ECONNREFUSED");
+    // The system takes back the sockets of a dead process a moment after it.
+    await eventually("the port refuses connections", () =>
+      send(`${first.url}/health`, {}).then(
+        () => null,
+        (error: unknown) => (String(error).includes("ECONNREFUSED") ? true : null),
+      ),
+    );
   });
 
   it("refuses a bad value of a variable, in one line that names it", async () => {

@@ -266,7 +266,7 @@ function isFree(port: number): Promise<boolean> {
 const KEPT_VARIABLES = new Set(["PATH", "HOME", "TMPDIR", "LANG"]);
 
 /** What the test runner sets for itself must not reach the product. */
-function plainEnv(): NodeJS.ProcessEnv {
+export function plainEnv(): NodeJS.ProcessEnv {
   const env = { ...process.env };
   for (const name of Object.keys(env)) if (!KEPT_VARIABLES.has(name)) delete env[name];
   return env;
